@@ -1,0 +1,75 @@
+// syncyte._core: multi-phase init, one copy of the state per interpreter, safe under a GIL of its own.
+#include <Python.h>
+
+#include "python/errors.h"
+#include "python/state.h"
+
+namespace syncyte::python {
+
+ModuleState& state_of(PyObject* module) { return *static_cast<ModuleState*>(PyModule_GetState(module)); }
+
+ModuleState* state_of_type(PyTypeObject* type) {
+    PyObject* module = PyType_GetModuleByDef(type, &module_def);
+    return module == nullptr ? nullptr : &state_of(module);
+}
+
+namespace {
+
+using Register = int (*)(PyObject* module, ModuleState& state);
+
+// Each bound type or group of functions has one file, and one line here. Order matters only where a
+// type derives from another.
+constexpr Register kRegisters[] = {
+    register_errors,
+};
+
+int exec_module(PyObject* module) {
+    ModuleState& state = state_of(module);
+    for (const Register add : kRegisters) {
+        if (add(module, state) < 0) return -1;
+    }
+    return PyModule_AddStringConstant(module, "__version__", SYNCYTE_VERSION);
+}
+
+int traverse_module(PyObject* module, visitproc visit, void* arg) {
+    ModuleState& state = state_of(module);
+#define X(name) Py_VISIT(state.name);
+    SYNCYTE_STATE_MEMBERS(X)
+#undef X
+    return 0;
+}
+
+int clear_module(PyObject* module) {
+    ModuleState& state = state_of(module);
+#define X(name) Py_CLEAR(state.name);
+    SYNCYTE_STATE_MEMBERS(X)
+#undef X
+    return 0;
+}
+
+void free_module(void* module) { clear_module(static_cast<PyObject*>(module)); }
+
+PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, reinterpret_cast<void*>(exec_module)},
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+    {Py_mod_gil, Py_MOD_GIL_USED},
+    {0, nullptr},
+};
+
+}  // namespace
+
+PyModuleDef module_def = {
+    .m_base = PyModuleDef_HEAD_INIT,
+    .m_name = "syncyte._core",
+    .m_doc = "The compiled core of syncyte. Private: use the names of the syncyte package.",
+    .m_size = sizeof(ModuleState),
+    .m_methods = nullptr,
+    .m_slots = slots,
+    .m_traverse = traverse_module,
+    .m_clear = clear_module,
+    .m_free = free_module,
+};
+
+}  // namespace syncyte::python
+
+PyMODINIT_FUNC PyInit__core() { return PyModuleDef_Init(&syncyte::python::module_def); }
