@@ -1,5 +1,38 @@
-"""Many Python AI agents in one process: own-GIL interpreters, one shared model, microsecond channels."""
+"""Many Python AI agents in one process: own-GIL interpreters, one shared model, microsecond channels.
+
+Importing this package costs an interpreter little: a name's module is loaded when the name is first used.
+"""
+
+from typing import TYPE_CHECKING
 
 from syncyte._core import CancelledError, ClosedError, Error, ModelError, OverloadedError, __version__
 
-__all__ = ["CancelledError", "ClosedError", "Error", "ModelError", "OverloadedError", "__version__"]
+if TYPE_CHECKING:
+    pass
+
+# Public name -> the private module that defines it.
+_modules: dict[str, str] = {}
+
+__all__ = [
+    "CancelledError",
+    "ClosedError",
+    "Error",
+    "ModelError",
+    "OverloadedError",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> object:
+    module = _modules.get(name)
+    if module is None:
+        raise AttributeError(f"module 'syncyte' has no attribute {name!r}")
+    import importlib
+
+    value: object = getattr(importlib.import_module(f"syncyte.{module}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
