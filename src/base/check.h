@@ -10,7 +10,8 @@ namespace syncyte {
 
 inline void check(bool holds, const char* message,
                   const std::source_location& where = std::source_location::current()) {
-    if (!holds) [[unlikely]] check_failed(message, where);
+    if (!holds) [[unlikely]]
+        check_failed(message, where);
 }
 
 }  // namespace syncyte

@@ -25,8 +25,8 @@ class Deadline {
         constexpr double kLongest = 1e9;  // about thirty years
         if (std::isnan(seconds) || seconds > kLongest) return never();
         if (seconds <= 0) return now();
-        return Deadline(Clock::now() + std::chrono::duration_cast<Clock::duration>(
-                                           std::chrono::duration<double>(seconds)));
+        return Deadline(Clock::now() +
+                        std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds)));
     }
 
     [[nodiscard]] bool is_never() const { return when_ == Clock::time_point::max(); }

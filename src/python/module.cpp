@@ -72,4 +72,6 @@ PyModuleDef module_def = {
 
 }  // namespace syncyte::python
 
-PyMODINIT_FUNC PyInit__core() { return PyModuleDef_Init(&syncyte::python::module_def); }
+PyMODINIT_FUNC PyInit__core() {  // NOLINT(bugprone-reserved-identifier): the import system looks for it
+    return PyModuleDef_Init(&syncyte::python::module_def);
+}

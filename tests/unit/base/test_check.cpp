@@ -1,6 +1,6 @@
-#include "base/check.h"
-
 #include <gtest/gtest.h>
+
+#include "base/check.h"
 
 namespace syncyte {
 namespace {

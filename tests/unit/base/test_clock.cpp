@@ -1,8 +1,8 @@
-#include "base/clock.h"
-
 #include <gtest/gtest.h>
 
 #include <limits>
+
+#include "base/clock.h"
 
 namespace syncyte {
 namespace {

@@ -1,9 +1,9 @@
-#include "base/ref.h"
-
 #include <gtest/gtest.h>
 
 #include <thread>
 #include <vector>
+
+#include "base/ref.h"
 
 namespace syncyte {
 namespace {
