@@ -23,10 +23,7 @@ class RefCounted {
     void retain() const noexcept { references_.fetch_add(1, std::memory_order_relaxed); }
 
     void release() const noexcept {
-        if (references_.fetch_sub(1, std::memory_order_release) == 1) {
-            std::atomic_thread_fence(std::memory_order_acquire);
-            delete this;
-        }
+        if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
     }
 
     // For tests and statistics: stale as soon as it returns.
