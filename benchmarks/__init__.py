@@ -1,0 +1,1 @@
+"""Named workloads, each beside its peers in one run: `python -m benchmarks list`."""
