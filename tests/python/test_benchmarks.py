@@ -1,6 +1,7 @@
 """The benchmark harness: its arithmetic, its order, its files; no timing is judged here."""
 
 import json
+import shutil
 import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks import harness, machine, plot, results, summary
+from benchmarks import decoding, harness, machine, models, plot, results, summary
 
 
 def test_quantiles_interpolate_between_neighbours() -> None:
@@ -128,3 +129,67 @@ def test_load_of_others_is_measured() -> None:
     cores, names = machine.others(0.1)
     assert cores >= 0.0
     assert len(names) <= 3
+
+
+def test_joint_rate_counts_only_while_all_run() -> None:
+    # Two sequences at 10 tokens/s each; the second starts a second later and runs on alone for another.
+    early = [(when / 10, when + 1) for when in range(31)]
+    late = [(1.0 + when / 10, when + 1) for when in range(31)]
+    assert decoding.joint_rate([early, late]) == pytest.approx(20.0)
+    with pytest.raises(ValueError, match="never ran together"):
+        decoding.joint_rate([[(0.0, 1), (1.0, 2)], [(2.0, 1), (3.0, 2)]])
+
+
+def test_streams_run_together_and_failures_surface() -> None:
+    assert [[tokens for _, tokens in notes] for notes in decoding.together([lambda: range(3)] * 2)] == [
+        [0, 1, 2],
+        [0, 1, 2],
+    ]
+
+    def fail() -> list[int]:
+        raise RuntimeError("no tokens today")
+
+    with pytest.raises(RuntimeError, match="no tokens today"):
+        decoding.together([lambda: range(3), fail])
+
+
+def test_shapes_have_the_sizes_that_their_names_say() -> None:
+    for name, shape in models.SHAPES.items():
+        if name != "tiny":
+            assert shape.parameters / 1e9 == pytest.approx(float(name.removesuffix("b")), rel=0.15)
+
+
+def test_vocabulary_is_complete_and_words_are_whole_tokens() -> None:
+    texts, scores, types = models.vocabulary(32_000)
+    assert len(texts) == len(set(texts)) == len(scores) == len(types) == 32_000
+    assert set(models.words(50).split()) <= set(texts)
+    assert {"▁" + word for word in models.words(50).split()} <= set(models.vocabulary(2000)[0])
+    with pytest.raises(ValueError, match="at least"):
+        models.vocabulary(100)
+
+
+def test_model_is_made_once_and_reads_back(tmp_path: Path) -> None:
+    import gguf
+
+    told: list[float] = []
+    path = models.model("tiny", "f16", folder=tmp_path, report=lambda _what, share: told.append(share))
+    assert told[-1] == 1.0
+    assert list(tmp_path.iterdir()) == [path]
+    reader = gguf.GGUFReader(path)
+    shapes = {tensor.name: tensor.shape.tolist() for tensor in reader.tensors}
+    assert shapes["blk.0.ffn_up.weight"] == [64, 256]
+    assert len(shapes) == 2 * 9 + 3
+    stamp = path.stat().st_mtime_ns
+    assert models.model("tiny", "f16", folder=tmp_path).stat().st_mtime_ns == stamp
+    with pytest.raises(ValueError, match="no shape named"):
+        models.model("huge", folder=tmp_path)
+
+
+@pytest.mark.skipif(shutil.which("llama-quantize") is None, reason="llama-quantize is not installed")
+def test_quantising_leaves_no_partial_files(tmp_path: Path) -> None:
+    path = models.model("tiny", "q4_0", folder=tmp_path)
+    assert list(tmp_path.iterdir()) == [path]
+    assert 0 < path.stat().st_size < models.SHAPES["tiny"].parameters * 2
+    with pytest.raises(RuntimeError, match="llama-quantize ended with"):
+        models.model("tiny", "q99", folder=tmp_path)
+    assert list(tmp_path.iterdir()) == [path]
