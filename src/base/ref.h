@@ -22,6 +22,19 @@ class RefCounted {
 
     void retain() const noexcept { references_.fetch_add(1, std::memory_order_relaxed); }
 
+    // For a directory of weak references: takes a reference unless the last one is already gone. The
+    // caller makes sure that the memory is still there, for instance by a lock the destructor takes too.
+    [[nodiscard]] bool try_retain() const noexcept {
+        std::uint32_t count = references_.load(std::memory_order_relaxed);
+        while (count != 0) {
+            if (references_.compare_exchange_weak(count, count + 1, std::memory_order_acquire,
+                                                  std::memory_order_relaxed)) {
+                return true;
+            }
+        }
+        return false;
+    }
+
     void release() const noexcept {
         if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
     }

@@ -2,6 +2,8 @@
 #include <Python.h>
 
 #include "python/errors.h"
+#include "python/handles.h"
+#include "python/message.h"
 #include "python/state.h"
 
 namespace syncyte::python {
@@ -21,6 +23,8 @@ using Register = int (*)(PyObject* module, ModuleState& state);
 // type derives from another.
 constexpr Register kRegisters[] = {
     register_errors,
+    register_handles,
+    register_message,
 };
 
 int exec_module(PyObject* module) {
@@ -36,6 +40,7 @@ int traverse_module(PyObject* module, visitproc visit, void* arg) {
 #define X(name) Py_VISIT(state.name);
     SYNCYTE_STATE_MEMBERS(X)
 #undef X
+    for (PyTypeObject* type : state.handle_types) Py_VISIT(type);
     return 0;
 }
 
@@ -44,6 +49,7 @@ int clear_module(PyObject* module) {
 #define X(name) Py_CLEAR(state.name);
     SYNCYTE_STATE_MEMBERS(X)
 #undef X
+    for (PyTypeObject*& type : state.handle_types) Py_CLEAR(type);
     return 0;
 }
 

@@ -3,7 +3,16 @@
 
 #include <Python.h>
 
+#include "value/handle.h"
+
 namespace syncyte::python {
+
+struct ModuleState;
+struct PickleScope;
+
+// Makes the Python object that stands for `handle` in this interpreter; a new reference, or nullptr with a
+// Python error set.
+using Wrap = PyObject* (*)(ModuleState & state, Ref<Handle> handle);
 
 // Lives in the module object of one interpreter. Every pointer is a strong reference, made by the
 // register_* functions, visited and cleared with the module. Only a thread attached to that interpreter
@@ -15,11 +24,24 @@ struct ModuleState {
     X(model_error)               \
     X(overloaded_error)          \
     X(closed_error)              \
-    X(cancelled_error)
+    X(cancelled_error)           \
+    X(handle_type)               \
+    X(restore_handle)            \
+    X(pickle_dumps)              \
+    X(pickle_loads)
 
 #define X(name) PyObject* name;
     SYNCYTE_STATE_MEMBERS(X)
 #undef X
+
+    // By HandleKind, owned like the members above; see python/handles.h.
+    PyTypeObject* handle_types[kHandleKinds];
+    // By HandleKind; null: an instance of the type above.
+    Wrap wraps[kHandleKinds];
+    // By HandleKind: the module of the package that replaces the type at first use; null: none, or done.
+    const char* handle_modules[kHandleKinds];
+    // Pickles that a conversion is making right now, one for each thread that is at it.
+    PickleScope* pickle_scopes;
 };
 
 ModuleState& state_of(PyObject* module);
