@@ -6,6 +6,7 @@ import gc
 import pickle
 import subprocess
 import sys
+import threading
 import weakref
 from concurrent import interpreters
 from concurrent.futures import InterpreterPoolExecutor
@@ -74,7 +75,7 @@ def test_inside_messages_and_inside_pickles_in_messages() -> None:
 def test_a_failed_pickle_keeps_no_handle() -> None:
     message = _core.Message("content")
     with pytest.raises(TypeError):
-        _core.Message([Holder(message), Holder(iter(lambda: 0, 1))])
+        _core.Message([Holder(message), Holder(threading.Lock())])
     data = pickle.dumps(message)
     assert _core._pinned_handles() == 1
     pickle.loads(data)
