@@ -30,9 +30,7 @@ std::string text_of(const std::string& path) {
     return text.str();
 }
 
-std::int64_t nanoseconds_now() noexcept {
-    return Clock::now().time_since_epoch().count();
-}
+std::int64_t nanoseconds_now() noexcept { return Clock::now().time_since_epoch().count(); }
 
 // A number that is looked up again when it is older than `lifetime`. Whoever finds it stale renews it, the
 // others go on with the old one. Relaxed: the number stands for itself.
@@ -154,16 +152,10 @@ double quota_cores(const char* root, const char* groups) {
     return tightest;
 }
 
-int online_cores() noexcept {
-    return cached_online_cores.get();
-}
+int online_cores() noexcept { return cached_online_cores.get(); }
 
-int usable_cores() noexcept {
-    return cached_usable_cores.get();
-}
+int usable_cores() noexcept { return cached_usable_cores.get(); }
 
-int running_threads() noexcept {
-    return cached_running_threads.get();
-}
+int running_threads() noexcept { return cached_running_threads.get(); }
 
 }  // namespace syncyte

@@ -14,8 +14,6 @@ void Lock::lock_contended() noexcept {
     while (state_.exchange(2, std::memory_order_acquire) != 0) futex_wait(state_, 2, Deadline::never());
 }
 
-void Lock::wake_one() noexcept {
-    futex_wake_one(state_);
-}
+void Lock::wake_one() noexcept { futex_wake_one(state_); }
 
 }  // namespace syncyte

@@ -182,8 +182,6 @@ void set_spin_time(std::chrono::nanoseconds limit) noexcept {
     account.limit.store(limit.count(), std::memory_order_relaxed);
 }
 
-int spinning_threads() noexcept {
-    return account.spinners.load(std::memory_order_relaxed);
-}
+int spinning_threads() noexcept { return account.spinners.load(std::memory_order_relaxed); }
 
 }  // namespace syncyte

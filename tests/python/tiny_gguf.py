@@ -1,4 +1,4 @@
-"""Writes a tiny but complete llama-architecture GGUF: random weights, a byte-fallback SentencePiece vocabulary.
+"""Writes a tiny but complete llama-architecture GGUF: random weights, a byte-fallback SPM vocabulary.
 
 It exercises every path a real model does (chat markers, end-of-generation tokens, pieces that split a
 character) and loads in a few milliseconds. What it says is noise, but the same noise for the same seed.
