@@ -26,7 +26,7 @@ def workload_titles() -> dict[str, str]:
         if module.name.startswith("_"):
             continue
         source = Path(workloads.__path__[0], f"{module.name}.py").read_text()
-        titles[module.name] = (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
+        titles[module.name] = (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0].rstrip(".")
     return titles
 
 
@@ -93,8 +93,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     titles = workload_titles()
     if "list" in options.names:
         for name, title in titles.items():
-            console.print(f"[bold]{name:10}[/] {title}")
-        console.print(f"[bold]{'overview':10}[/] the README's picture, drawn from the stored results")
+            console.print(f"[bold]{name:10}[/] {title}", soft_wrap=True)
+        console.print(
+            f"[bold]{'overview':10}[/] the README's picture, drawn from the stored results", soft_wrap=True
+        )
         return 0
     names = [*titles, "overview"] if "all" in options.names else options.names
     unknown = [name for name in names if name not in titles and name != "overview"]

@@ -15,8 +15,14 @@ from pathlib import Path
 
 from benchmarks.llama_server import tool
 
-Arrivals = list[tuple[float, int]]
+Arrivals = list[tuple[float, float]]
 """For one sequence: when something arrived (seconds) and how many tokens there were by then."""
+
+
+def rescaled(arrivals: Arrivals, tokens: int) -> Arrivals:
+    """The arrivals of pieces as those of `tokens` tokens: now and then a piece of text is more than one."""
+    pieces = arrivals[-1][1]
+    return [(when, count * tokens / pieces) for when, count in arrivals]
 
 
 def joint_rate(sequences: Sequence[Arrivals]) -> float:

@@ -40,6 +40,23 @@ class Server:
 
     def stream(self, prompt: str, tokens: int) -> Iterator[int]:
         """Generates greedily, exactly `tokens` tokens; yields how many there are so far, as they arrive."""
+        with self._completion(prompt, tokens, stream=True) as response:
+            while line := response.readline():
+                if line.startswith(b"data: "):
+                    event = json.loads(line[6:])
+                    if event.get("stop"):
+                        break
+                    yield event["tokens_predicted"]
+            response.read()
+
+    def generate(self, prompt: str, tokens: int) -> int:
+        """Generates greedily without streaming; returns the number of tokens."""
+        with self._completion(prompt, tokens, stream=False) as response:
+            count: int = json.loads(response.read())["tokens_predicted"]
+            return count
+
+    @contextmanager
+    def _completion(self, prompt: str, tokens: int, *, stream: bool) -> Iterator[http.client.HTTPResponse]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         request = {
             "prompt": prompt,
@@ -47,7 +64,7 @@ class Server:
             "temperature": 0.0,
             "ignore_eos": True,
             "cache_prompt": False,
-            "stream": True,
+            "stream": stream,
         }
         try:
             connection.request(
@@ -56,35 +73,9 @@ class Server:
             response = connection.getresponse()
             if response.status != 200:
                 raise RuntimeError(f"llama-server answered {response.status}: {response.read(500)!r}")
-            while line := response.readline():
-                if line.startswith(b"data: "):
-                    event = json.loads(line[6:])
-                    if event.get("stop"):
-                        break
-                    yield event["tokens_predicted"]
-            response.read()
+            yield response
         finally:
             connection.close()
-
-    def generate(self, prompt: str, tokens: int) -> int:
-        """Generates greedily without streaming; returns the number of tokens."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
-        request = {
-            "prompt": prompt,
-            "n_predict": tokens,
-            "temperature": 0.0,
-            "ignore_eos": True,
-            "cache_prompt": False,
-        }
-        try:
-            connection.request(
-                "POST", "/completion", json.dumps(request), {"Content-Type": "application/json"}
-            )
-            answer = json.loads(connection.getresponse().read())
-        finally:
-            connection.close()
-        count: int = answer["tokens_predicted"]
-        return count
 
     def healthy(self) -> bool:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)

@@ -18,6 +18,11 @@ from pathlib import Path
 import gguf
 import numpy as np
 
+if not __package__:  # run by its path
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.prompts import CONSONANTS, VOWELS
+
 Report = Callable[[str, float], None]
 """Called with what is being done and how much of it is done, from 0 to 1."""
 
@@ -76,12 +81,12 @@ def vocabulary(size: int) -> tuple[list[str], list[float], list[int]]:
     """Texts, scores and types of a SentencePiece vocabulary: specials, bytes, ASCII, syllables, words.
 
     Every word is reached by merging pairs that are tokens too, so that text of such words tokenises to whole
-    words: see words().
+    words: see prompts.py.
     """
     kinds = gguf.TokenType
     texts = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
     types = [kinds.UNKNOWN, kinds.CONTROL, kinds.CONTROL, *[kinds.BYTE] * 256]
-    syllables = [first + second for first in "bcdfghjklmnpqrstvwyz" for second in "aeiou"]
+    syllables = [first + second for first in CONSONANTS for second in VOWELS]
     characters = ["▁", *(chr(code) for code in range(33, 127))]
     pairs = [first + second for first, second in itertools.product(syllables, repeat=2)]
     pieces = itertools.chain(
@@ -94,14 +99,6 @@ def vocabulary(size: int) -> tuple[list[str], list[float], list[int]]:
     merged = list(itertools.islice(pieces, size - len(texts)))
     scores = [0.0] * len(texts) + [-float(rank) for rank in range(len(merged))]
     return texts + merged, scores, [int(kind) for kind in types] + [int(kinds.NORMAL)] * len(merged)
-
-
-def words(count: int, seed: int = 0) -> str:
-    """A text that tokenises to `count` tokens (BOS not counted) in every vocabulary of this file."""
-    random = np.random.default_rng(seed)
-    consonants, vowels = "bcdfghjklmnpqrstvwyz", "aeiou"
-    letters = zip(random.integers(len(consonants), size=count), random.integers(5, size=count), strict=True)
-    return " ".join(consonants[first] + vowels[second] for first, second in letters)
 
 
 def write_f16(path: Path, shape: Shape, report: Report, seed: int = 1) -> None:

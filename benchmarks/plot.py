@@ -17,6 +17,8 @@ OURS = "#e8590c"
 PEER = "#8a94a0"
 INK = "#010203"
 """Stands for the text colour until the file is written."""
+WIDTH, HEADING, TITLE, BAR, GAP, FOOTER, LETTER = 9.2, 0.5, 0.3, 0.28, 0.15, 0.3, 0.083
+"""Inches: the picture, its heading, a panel's title, a bar, the room between panels, the foot, a letter."""
 LOG_FROM = 30.0
 """Ratio of the longest to the shortest bar from which the scale is logarithmic."""
 
@@ -56,10 +58,8 @@ def machine_line(data: dict[str, Any]) -> str:
     return f"{machine['cpu']}, {machine['cores']} cores, {versions}, {data['date'][:10]}, medians"
 
 
-def draw(
-    panels: Sequence[Panel], path: Path, *, heading: str = "", footer: str = "", columns: int = 1
-) -> None:
-    """Draws the panels into an SVG (or, by suffix, a PNG) at `path`."""
+def draw(panels: Sequence[Panel], path: Path, *, heading: str = "", footer: str = "") -> None:
+    """Draws the panels one below the other into an SVG (or, by suffix, a PNG) at `path`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # third-party modules warn about their own syntax when first compiled
         import matplotlib as mpl
@@ -67,34 +67,32 @@ def draw(
         mpl.use("agg")
         import matplotlib.pyplot as plt
 
-    style = {
-        "font.size": 10,
-        "text.color": INK,
-        "axes.labelcolor": INK,
-        "xtick.color": INK,
-        "ytick.color": INK,
-        "svg.fonttype": "path",
-        "svg.hashsalt": "syncyte",
-    }
-    rows = [panels[start : start + columns] for start in range(0, len(panels), columns)]
-    heights = [max(len(panel.bars) for panel in row) * 0.3 + 0.6 for row in rows]
-    extra = (0.45 if heading else 0.0) + (0.3 if footer else 0.0)
+    style = {"font.size": 10, "text.color": INK, "ytick.color": INK, "svg.hashsalt": "syncyte"}
+    top = HEADING if heading else 0.05
+    height = top + sum(_height(panel) for panel in panels) + (FOOTER if footer else 0.05)
+    left = 0.25 + max(len(bar.name) for panel in panels for bar in panel.bars) * LETTER
     with mpl.rc_context(style):
-        figure = plt.figure(figsize=(9.2, sum(heights) + extra), layout="constrained")
-        grid = figure.add_gridspec(len(rows), columns, height_ratios=heights)
-        for index, panel in enumerate(panels):
-            _draw_panel(figure.add_subplot(grid[index // columns, index % columns]), panel)
+        figure = plt.figure(figsize=(WIDTH, height))
         if heading:
-            figure.suptitle(heading, x=0.01, ha="left", fontsize=13, fontweight="bold")
+            figure.text(0.1 / WIDTH, 1 - 0.3 / height, heading, fontsize=13, fontweight="bold")
+        for panel in panels:
+            bars = len(panel.bars) * BAR
+            bottom = height - top - TITLE - bars
+            box = (left / WIDTH, bottom / height, (WIDTH - left - 0.1) / WIDTH, bars / height)
+            _draw_panel(figure.add_axes(box), panel)
+            top += _height(panel)
         if footer:
-            figure.supxlabel(footer, x=0.01, ha="left", fontsize=8)
+            figure.text(0.1 / WIDTH, 0.08 / height, footer, fontsize=8)
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(
-            path, transparent=True, dpi=144, metadata={"Date": None} if path.suffix == ".svg" else None
-        )
+        metadata = {"Date": None} if path.suffix == ".svg" else None
+        figure.savefig(path, transparent=True, dpi=144, metadata=metadata)
         plt.close(figure)
     if path.suffix == ".svg":
         _follow_scheme(path)
+
+
+def _height(panel: Panel) -> float:
+    return TITLE + len(panel.bars) * BAR + GAP
 
 
 def _draw_panel(axes: Any, panel: Panel) -> None:
@@ -111,7 +109,7 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
     axes.set_yticks(places, [bar.name for bar in panel.bars])
     for label, bar in zip(axes.get_yticklabels(), panel.bars, strict=True):
         label.set_fontweight("bold" if bar.ours else "normal")
-    axes.invert_yaxis()
+    axes.set_ylim(len(panel.bars) - 0.5, -0.5)
     for place, bar in zip(places, panel.bars, strict=True):
         axes.annotate(
             f"{number(bar.value)} {panel.unit}",

@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks import decoding, harness, machine, models, plot, results, summary
+from benchmarks import decoding, harness, machine, models, plot, prompts, results, summary
 
 
 def test_quantiles_interpolate_between_neighbours() -> None:
@@ -162,8 +162,9 @@ def test_shapes_have_the_sizes_that_their_names_say() -> None:
 def test_vocabulary_is_complete_and_words_are_whole_tokens() -> None:
     texts, scores, types = models.vocabulary(32_000)
     assert len(texts) == len(set(texts)) == len(scores) == len(types) == 32_000
-    assert set(models.words(50).split()) <= set(texts)
-    assert {"▁" + word for word in models.words(50).split()} <= set(models.vocabulary(2000)[0])
+    assert set(prompts.words(50).split()) <= set(texts)
+    assert prompts.words(50) != prompts.words(50, seed=1)
+    assert {"▁" + word for word in prompts.words(50).split()} <= set(models.vocabulary(2000)[0])
     with pytest.raises(ValueError, match="at least"):
         models.vocabulary(100)
 
