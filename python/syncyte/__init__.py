@@ -8,18 +8,34 @@ from typing import TYPE_CHECKING
 from syncyte._core import CancelledError, ClosedError, Error, ModelError, OverloadedError, __version__
 
 if TYPE_CHECKING:
-    pass
+    from syncyte._completion import Completion, ModelInfo, Timings, Usage
+    from syncyte._model import Model, Stream, versions
 
 # Public name -> the private module that defines it.
-_modules: dict[str, str] = {}
+_modules: dict[str, str] = {
+    "Completion": "_completion",
+    "Model": "_model",
+    "ModelInfo": "_completion",
+    "Stream": "_model",
+    "Timings": "_completion",
+    "Usage": "_completion",
+    "versions": "_model",
+}
 
 __all__ = [
     "CancelledError",
     "ClosedError",
+    "Completion",
     "Error",
+    "Model",
     "ModelError",
+    "ModelInfo",
     "OverloadedError",
+    "Stream",
+    "Timings",
+    "Usage",
     "__version__",
+    "versions",
 ]
 
 

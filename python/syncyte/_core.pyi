@@ -1,6 +1,8 @@
 """The compiled core. Private: the public names are those of the syncyte package."""
 
-from typing import Any
+from collections.abc import Sequence
+from os import PathLike
+from typing import Any, Self
 
 __version__: str
 
@@ -24,3 +26,57 @@ class Message(Handle):
 def _restore_handle(process: int, id: int, name: str, /) -> Any: ...
 def _adopt_handle_type[T: type](cls: T, /) -> T: ...
 def _pinned_handles() -> int: ...
+
+class Request:
+    """One generation. Cancelled when it is dropped before its end."""
+
+    @property
+    def prompt_tokens(self) -> int: ...
+    def next(self) -> tuple[str, list[int], tuple[str, float, float, float, int] | None]: ...
+    def finish(self) -> tuple[str, list[int], tuple[str, float, float, float, int]]: ...
+    def cancel(self) -> None: ...
+
+class Model(Handle):
+    """What syncyte.Model is made of."""
+
+    def __new__(
+        cls,
+        path: str | PathLike[str],
+        context_length: int | None,
+        max_sequences: int | None,
+        threads: int | None,
+        /,
+    ) -> Self: ...
+    @property
+    def closed(self) -> bool: ...
+    def close(self) -> None: ...
+    def _tokenize(self, text: str, add_special: bool, parse_special: bool, /) -> list[int]: ...
+    def _detokenize(self, tokens: Sequence[int], /) -> str: ...
+    def _submit(
+        self,
+        prompt: str | Sequence[int],
+        max_tokens: int,
+        temperature: float,
+        top_k: int,
+        top_p: float,
+        min_p: float,
+        repeat_penalty: float,
+        seed: int,
+        stops: Sequence[str],
+        ignore_eos: bool,
+        /,
+    ) -> Request: ...
+    def _apply_template(
+        self,
+        chat_template: str,
+        roles: Sequence[str],
+        contents: Sequence[str],
+        add_generation_prompt: bool,
+        /,
+    ) -> str: ...
+    def _info(self) -> dict[str, str | int | bool]: ...
+    def _control_texts(self, text: str, /) -> list[str]: ...
+    def _stats(self) -> dict[str, int]: ...
+
+def _open_models() -> int: ...
+def _engine_versions() -> dict[str, str]: ...

@@ -4,6 +4,8 @@
 #include "python/errors.h"
 #include "python/handles.h"
 #include "python/message.h"
+#include "python/model.h"
+#include "python/request.h"
 #include "python/state.h"
 
 namespace syncyte::python {
@@ -25,6 +27,8 @@ constexpr Register kRegisters[] = {
     register_errors,
     register_handles,
     register_message,
+    register_model,
+    register_request,
 };
 
 int exec_module(PyObject* module) {

@@ -28,7 +28,8 @@ struct ModuleState {
     X(handle_type)               \
     X(restore_handle)            \
     X(pickle_dumps)              \
-    X(pickle_loads)
+    X(pickle_loads)              \
+    X(request_type)
 
 #define X(name) PyObject* name;
     SYNCYTE_STATE_MEMBERS(X)

@@ -1,0 +1,128 @@
+"""Chat messages into prompt text, by the model's own template."""
+
+from typing import TYPE_CHECKING
+
+from syncyte import _core
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import jinja2
+
+
+# The template used last, compiled. An interpreter rarely chats with more than one model.
+_compiled: dict[str, jinja2.Template] = {}
+
+
+def checked_messages(messages: Sequence[Mapping[str, object]]) -> list[dict[str, str]]:
+    """The messages as role and content, or an error that says which one is wrong."""
+    if isinstance(messages, str):
+        raise TypeError('messages must be a list like [{"role": "user", "content": "..."}], not str')
+    checked = []
+    for index, message in enumerate(messages):
+        try:
+            role, content = message["role"], message["content"]
+        except KeyError, TypeError, IndexError:
+            raise ValueError(f'message {index} must be a mapping with "role" and "content"') from None
+        if not isinstance(role, str) or not isinstance(content, str):
+            raise TypeError(f"role and content of message {index} must be str")
+        for text in (role, content):
+            if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+                raise ValueError(f"message {index} holds a lone surrogate, which is not text")
+        checked.append({"role": role, "content": content})
+    if not checked:
+        raise ValueError("messages is empty")
+    return checked
+
+
+def chat_tokens(
+    model: _core.Model,
+    messages: list[dict[str, str]],
+    info: Mapping[str, object],
+) -> list[int]:
+    """Tokens of the rendered messages. Control tokens come from the template only, never from a message."""
+    template = str(info["chat_template"])
+    if not template:
+        raise ValueError("the model has no chat template; give generate() a prompt instead")
+    bos = str(info["bos_text"])
+    messages, marker = _break_control_texts(model, messages, template)
+    text = _render(model, template, messages, bos, str(info["eos_text"]))
+    # A template may write the begin-of-sequence token itself.
+    add_special = not (bos and text.startswith(bos))
+    tokens: list[int] = []
+    for index, part in enumerate(text.split(marker) if marker else [text]):
+        tokens += model._tokenize(part, add_special and index == 0, True)
+    return tokens
+
+
+def _break_control_texts(
+    model: _core.Model, messages: list[dict[str, str]], template: str
+) -> tuple[list[dict[str, str]], str]:
+    """Puts a marker into every control token's text inside a message: there the rendered text is cut."""
+    everything = "\0".join(value for message in messages for value in message.values())
+    present = [text for text in model._control_texts(everything) if len(text) > 1]
+    if not present:
+        return messages, ""
+    candidates = map(chr, range(0xE000, 0xF8FF))  # private use: nobody's text needs all of them
+    marker = next(c for c in candidates if c not in everything and c not in template)
+
+    def broken(text: str) -> str:
+        for control in present:
+            text = text.replace(control, control[0] + marker + control[1:])
+        return text
+
+    return [{key: broken(value) for key, value in message.items()} for message in messages], marker
+
+
+def _render(model: _core.Model, template: str, messages: list[dict[str, str]], bos: str, eos: str) -> str:
+    try:
+        compiled = _compile(template)
+    except ImportError:
+        roles, contents = [m["role"] for m in messages], [m["content"] for m in messages]
+        return model._apply_template(template, roles, contents, True)
+    import jinja2
+
+    try:
+        return compiled.render(messages=messages, add_generation_prompt=True, bos_token=bos, eos_token=eos)
+    except jinja2.TemplateError as error:
+        raise ValueError(f"the chat template refuses these messages: {error}") from None
+    except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError) as error:
+        raise _core.ModelError(f"the model's chat template fails: {type(error).__name__}: {error}") from None
+
+
+def _compile(template: str) -> jinja2.Template:
+    compiled = _compiled.get(template)
+    if compiled is not None:
+        return compiled
+    import json
+
+    import jinja2
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    def raise_exception(message: str) -> None:
+        raise jinja2.TemplateError(message)
+
+    def to_json(value: object, indent: int | None = None) -> str:
+        return json.dumps(value, ensure_ascii=False, indent=indent)
+
+    def strftime_now(form: str) -> str:
+        from datetime import datetime
+
+        return datetime.now().astimezone().strftime(form)
+
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    functions: dict[str, Callable[..., object]] = {
+        "raise_exception": raise_exception,
+        "strftime_now": strftime_now,
+    }
+    environment.globals.update(functions)
+    environment.filters["tojson"] = to_json
+    try:
+        compiled = environment.from_string(template)
+    except jinja2.TemplateError as error:
+        raise _core.ModelError(f"the model's chat template is broken: {error}") from None
+    _compiled.clear()
+    _compiled[template] = compiled
+    return compiled

@@ -1,0 +1,162 @@
+"""What a generation gives back: small records that pickle, compare and travel between interpreters."""
+
+
+class _Record:
+    """Base of the records: ``_fields`` are the slots, in the order of the constructor's arguments."""
+
+    __slots__ = ()
+    _fields: tuple[str, ...] = ()
+
+    def _values(self) -> tuple[object, ...]:
+        return tuple(getattr(self, name) for name in self._fields)
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._fields)
+        return f"{type(self).__name__}({fields})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _Record) or type(self) is not type(other):
+            return NotImplemented
+        return self._values() == other._values()
+
+    def __hash__(self) -> int:
+        return hash(self._values())
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), self._values()
+
+    def as_dict(self) -> dict[str, object]:
+        """The fields by name, records inside as dictionaries too: ready for json.dumps."""
+        fields = zip(self._fields, self._values(), strict=True)
+        return {name: v.as_dict() if isinstance(v, _Record) else v for name, v in fields}
+
+
+class Usage(_Record):
+    """Tokens of one request: of its prompt, of its answer, and of the prompt those computed before."""
+
+    _fields = ("prompt_tokens", "completion_tokens", "reused_tokens")
+    __slots__ = _fields
+
+    def __init__(self, prompt_tokens: int, completion_tokens: int, reused_tokens: int = 0) -> None:
+        self.prompt_tokens = prompt_tokens
+        self.completion_tokens = completion_tokens
+        self.reused_tokens = reused_tokens
+
+    @property
+    def total_tokens(self) -> int:
+        """Prompt and answer together."""
+        return self.prompt_tokens + self.completion_tokens
+
+
+class Timings(_Record):
+    """Seconds since the request was made: until it got its place, its first token (0 if none), its end.
+
+    ``tokens_per_second`` is the speed after the first token; 0 when there was no second one.
+    """
+
+    _fields = ("queued", "first_token", "total", "tokens_per_second")
+    __slots__ = _fields
+
+    def __init__(self, queued: float, first_token: float, total: float, tokens_per_second: float) -> None:
+        self.queued = queued
+        self.first_token = first_token
+        self.total = total
+        self.tokens_per_second = tokens_per_second
+
+    def __repr__(self) -> str:
+        return (
+            f"Timings(queued={self.queued:.4f}, first_token={self.first_token:.4f}, "
+            f"total={self.total:.4f}, tokens_per_second={self.tokens_per_second:.1f})"
+        )
+
+
+class Completion(_Record):
+    """An answer.
+
+    ``text`` holds no part of a stop string. ``tokens`` are all that were generated, those of a stop string
+    included, the end-of-generation token not. ``finish_reason`` is "stop" (the model ended, or a stop string
+    came), "length" (max_tokens, or the end of the context) or "cancelled".
+    """
+
+    _fields = ("text", "tokens", "finish_reason", "usage", "timings")
+    __slots__ = _fields
+
+    def __init__(
+        self, text: str, tokens: list[int], finish_reason: str, usage: Usage, timings: Timings
+    ) -> None:
+        self.text = text
+        self.tokens = tokens
+        self.finish_reason = finish_reason
+        self.usage = usage
+        self.timings = timings
+
+    def __repr__(self) -> str:
+        text = self.text if len(self.text) <= 60 else self.text[:57] + "..."
+        return (
+            f"Completion(text={text!r}, finish_reason={self.finish_reason!r}, "
+            f"tokens={self.usage.prompt_tokens}+{self.usage.completion_tokens}, "
+            f"{self.timings.tokens_per_second:.1f} tokens/s)"
+        )
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __hash__(self) -> int:
+        return hash((self.text, tuple(self.tokens), self.finish_reason))
+
+
+class ModelInfo(_Record):
+    """Facts about an open model. Lengths are in tokens, ``size_bytes`` is that of all its tensors.
+
+    ``context_length`` bounds one sequence, prompt and answer; ``cache_tokens`` all that run together;
+    ``max_sequences`` how many do.
+    """
+
+    _fields = (
+        "path",
+        "name",
+        "architecture",
+        "description",
+        "quantization",
+        "parameters",
+        "size_bytes",
+        "vocabulary_size",
+        "embedding_length",
+        "layers",
+        "heads",
+        "kv_heads",
+        "trained_context_length",
+        "context_length",
+        "max_sequences",
+        "cache_tokens",
+        "threads",
+        "has_chat_template",
+    )
+    __slots__ = _fields
+
+    path: str
+    name: str
+    architecture: str
+    description: str
+    quantization: str
+    parameters: int
+    size_bytes: int
+    vocabulary_size: int
+    embedding_length: int
+    layers: int
+    heads: int
+    kv_heads: int
+    trained_context_length: int
+    context_length: int
+    max_sequences: int
+    cache_tokens: int
+    threads: int
+    has_chat_template: bool
+
+    def __init__(self, *values: object) -> None:
+        for name, value in zip(self._fields, values, strict=True):
+            setattr(self, name, value)
+
+
+for _public in (Usage, Timings, Completion, ModelInfo):
+    _public.__module__ = "syncyte"

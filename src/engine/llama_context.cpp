@@ -1,0 +1,121 @@
+#include "engine/llama_context.h"
+
+#include <exception>
+#include <string>
+
+#include "base/check.h"
+#include "engine/llama_guard.h"
+
+namespace syncyte {
+
+namespace {
+
+bool abort_requested(void* flag) {
+    return static_cast<const std::atomic<bool>*>(flag)->load(std::memory_order_relaxed);
+}
+
+llama_context_params params_of(const ContextOptions& options) {
+    llama_context_params params = llama_context_default_params();
+    params.n_ctx = static_cast<std::uint32_t>(options.cells);
+    params.n_batch = static_cast<std::uint32_t>(options.rows_per_step);
+    params.n_ubatch = params.n_batch;
+    params.n_seq_max = static_cast<std::uint32_t>(options.max_sequences);
+    params.n_threads = options.threads;
+    params.n_threads_batch = options.threads;
+    params.kv_unified = true;
+    params.no_perf = true;
+    return params;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Context>> LlamaContext::make(llama_model* model, const ContextOptions& options) {
+    const LlamaGuard guard;
+    std::unique_ptr<LlamaContext> made(new LlamaContext);
+    llama_context_params params = params_of(options);
+    params.abort_callback = abort_requested;
+    params.abort_callback_data = &made->interrupted_;
+    try {
+        made->context_ = llama_init_from_model(model, params);
+    } catch (const std::exception& caught) {
+        return failure(ErrorCode::kModel, std::string("no context for the model: ") + caught.what());
+    }
+    if (made->context_ == nullptr) {
+        return failure(ErrorCode::kModel, "no context of " + std::to_string(options.cells) +
+                                              " tokens for the model: " + LlamaGuard::messages());
+    }
+    made->vocabulary_size_ = static_cast<std::size_t>(llama_vocab_n_tokens(llama_model_get_vocab(model)));
+    const auto rows = static_cast<std::size_t>(options.rows_per_step);
+    made->tokens_.reserve(rows);
+    made->positions_.reserve(rows);
+    made->sequences_.reserve(rows);
+    made->sequence_counts_.assign(rows, 1);
+    made->sequence_pointers_.reserve(rows);
+    made->outputs_.reserve(rows);
+    return made;
+}
+
+LlamaContext::~LlamaContext() {
+    if (context_ != nullptr) llama_free(context_);
+}
+
+Result<void> LlamaContext::step(std::span<const BatchRow> rows) {
+    check(!rows.empty() && rows.size() <= sequence_counts_.size(), "a step has 1 to rows_per_step rows");
+    tokens_.clear();
+    positions_.clear();
+    sequences_.clear();
+    sequence_pointers_.clear();
+    outputs_.clear();
+    for (const BatchRow& row : rows) {
+        tokens_.push_back(row.token);
+        positions_.push_back(row.position);
+        sequences_.push_back(row.sequence);
+        sequence_pointers_.push_back(&sequences_.back());  // reserved: does not move
+        outputs_.push_back(row.output ? 1 : 0);
+    }
+    const llama_batch batch{.n_tokens = static_cast<std::int32_t>(rows.size()),
+                            .token = tokens_.data(),
+                            .embd = nullptr,
+                            .pos = positions_.data(),
+                            .n_seq_id = sequence_counts_.data(),
+                            .seq_id = sequence_pointers_.data(),
+                            .logits = outputs_.data()};
+    const LlamaGuard guard;
+    std::int32_t status = 0;
+    try {
+        status = llama_decode(context_, batch);
+        if (status == 0) llama_synchronize(context_);
+    } catch (const std::exception& caught) {
+        return failure(ErrorCode::kModel, std::string("the model failed to compute: ") + caught.what());
+    }
+    switch (status) {
+        case 0: return {};
+        case 1: return failure(ErrorCode::kFull, "no room in the KV cache");
+        case 2: return failure(ErrorCode::kCancelled, "the engine was stopped");
+        default:
+            return failure(ErrorCode::kModel, "the model failed to compute (code " + std::to_string(status) +
+                                                  "): " + LlamaGuard::messages());
+    }
+}
+
+std::span<float> LlamaContext::logits(std::size_t row) {
+    float* first = llama_get_logits_ith(context_, static_cast<std::int32_t>(row));
+    check(first != nullptr, "logits of a row that has none");
+    return {first, vocabulary_size_};
+}
+
+void LlamaContext::erase(SequenceId sequence, Position from) {
+    // A recurrent state cannot lose only its tail: then nothing is left of it.
+    llama_memory_t memory = llama_get_memory(context_);
+    if (!llama_memory_seq_rm(memory, sequence, from, -1)) llama_memory_seq_rm(memory, sequence, -1, -1);
+}
+
+void LlamaContext::fork(SequenceId from, SequenceId to, Position length) {
+    llama_memory_seq_cp(llama_get_memory(context_), from, to, 0, length);
+}
+
+void LlamaContext::set_threads(std::int32_t threads) { llama_set_n_threads(context_, threads, threads); }
+
+std::int32_t LlamaContext::cells() const { return static_cast<std::int32_t>(llama_n_ctx(context_)); }
+
+}  // namespace syncyte

@@ -1,0 +1,43 @@
+// libllama's context behind the engine's interface. Private to the engine: includes llama.h.
+#pragma once
+
+#include <llama.h>
+
+#include <atomic>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "engine/model.h"
+
+namespace syncyte {
+
+class LlamaContext final : public Context {
+  public:
+    static Result<std::unique_ptr<Context>> make(llama_model* model, const ContextOptions& options);
+    ~LlamaContext() override;
+
+    Result<void> step(std::span<const BatchRow> rows) override;
+    std::span<float> logits(std::size_t row) override;
+    void erase(SequenceId sequence, Position from) override;
+    void fork(SequenceId from, SequenceId to, Position length) override;
+    void set_threads(std::int32_t threads) override;
+    void interrupt() override { interrupted_.store(true, std::memory_order_relaxed); }
+    [[nodiscard]] std::int32_t cells() const override;
+
+  private:
+    LlamaContext() = default;
+
+    llama_context* context_ = nullptr;
+    std::size_t vocabulary_size_ = 0;
+    std::atomic<bool> interrupted_{false};
+    // The columns of the batch, refilled each step.
+    std::vector<llama_token> tokens_;
+    std::vector<llama_pos> positions_;
+    std::vector<std::int32_t> sequence_counts_;
+    std::vector<llama_seq_id> sequences_;
+    std::vector<llama_seq_id*> sequence_pointers_;
+    std::vector<std::int8_t> outputs_;
+};
+
+}  // namespace syncyte

@@ -1,0 +1,242 @@
+#include "engine/llama_model.h"
+
+#include <llama.h>
+
+#include <algorithm>
+#include <array>
+#include <exception>
+#include <utility>
+
+#include "engine/gguf_check.h"
+#include "engine/llama_context.h"
+#include "engine/llama_guard.h"
+
+namespace syncyte {
+
+namespace {
+
+std::string metadata(const llama_model* model, const std::string& key) {
+    std::string value(256, '\0');
+    std::int32_t size = llama_model_meta_val_str(model, key.c_str(), value.data(), value.size());
+    if (size < 0) return {};
+    if (static_cast<std::size_t>(size) >= value.size()) {
+        value.resize(static_cast<std::size_t>(size) + 1);
+        size = llama_model_meta_val_str(model, key.c_str(), value.data(), value.size());
+    }
+    value.resize(static_cast<std::size_t>(std::max(size, 0)));
+    return value;
+}
+
+std::string token_text(const llama_vocab* vocab, Token token) {
+    const char* text = token < 0 ? nullptr : llama_vocab_get_text(vocab, token);
+    return text == nullptr ? std::string() : std::string(text);
+}
+
+ModelInfo describe(const llama_model* model) {
+    const llama_vocab* vocab = llama_model_get_vocab(model);
+    ModelInfo info;
+    info.name = metadata(model, "general.name");
+    info.architecture = metadata(model, "general.architecture");
+    std::array<char, 256> text{};
+    llama_model_desc(model, text.data(), text.size());
+    info.description = text.data();
+    // libllama marks a type it had to guess from the tensors.
+    info.quantization = llama_ftype_name(llama_model_ftype(model));
+    if (info.quantization.starts_with("(guessed) ")) info.quantization.erase(0, 10);
+    if (info.quantization.starts_with("all ")) info.quantization.erase(0, 4);
+    if (const char* chat = llama_model_chat_template(model, nullptr)) info.chat_template = chat;
+    info.bos_text = token_text(vocab, llama_vocab_bos(vocab));
+    info.eos_text = token_text(vocab, llama_vocab_eos(vocab));
+    info.parameters = llama_model_n_params(model);
+    info.bytes = llama_model_size(model);
+    info.vocabulary_size = llama_vocab_n_tokens(vocab);
+    info.embedding_length = llama_model_n_embd(model);
+    info.layers = llama_model_n_layer(model);
+    info.heads = llama_model_n_head(model);
+    info.kv_heads = llama_model_n_head_kv(model);
+    info.trained_context = llama_model_n_ctx_train(model);
+    info.adds_bos = llama_vocab_get_add_bos(vocab);
+    return info;
+}
+
+class LlamaModel final : public Model {
+  public:
+    explicit LlamaModel(llama_model* model)
+        : model_(model), vocab_(llama_model_get_vocab(model)), info_(describe(model)) {
+        for (Token token = 0; token < info_.vocabulary_size; ++token) {
+            if (llama_vocab_is_eog(vocab_, token)) end_tokens_.push_back(token);
+            // What the tokenizer only recognises in text when asked to.
+            constexpr int kSpecial = LLAMA_TOKEN_ATTR_CONTROL | LLAMA_TOKEN_ATTR_UNKNOWN;
+            if ((llama_vocab_get_attr(vocab_, token) & kSpecial) == 0) continue;
+            if (std::string text = token_text(vocab_, token); !text.empty()) {
+                control_texts_.push_back(std::move(text));
+            }
+        }
+    }
+    ~LlamaModel() override { llama_model_free(model_); }
+
+    [[nodiscard]] const ModelInfo& info() const override { return info_; }
+    [[nodiscard]] std::span<const Token> end_tokens() const override { return end_tokens_; }
+    [[nodiscard]] const std::vector<std::string>& control_texts() const override { return control_texts_; }
+
+    Result<std::vector<Token>> tokenize(std::string_view text, AddSpecial add,
+                                        ParseSpecial parse) const override;
+    Result<void> append_piece(Token token, ParseSpecial special, std::string& bytes) const override;
+    Result<std::string> detokenize(std::span<const Token> tokens) const override;
+    Result<std::string> apply_template(const std::string& chat_template,
+                                       std::span<const ChatMessage> messages,
+                                       bool add_generation_prompt) const override;
+    [[nodiscard]] Result<std::unique_ptr<Context>> make_context(
+        const ContextOptions& options) const override {
+        return LlamaContext::make(model_, options);
+    }
+
+  private:
+    [[nodiscard]] Result<void> check_token(Token token) const {
+        if (token >= 0 && token < info_.vocabulary_size) return {};
+        return failure(ErrorCode::kInvalidArgument, "token " + std::to_string(token) +
+                                                        " is not in the vocabulary (0 to " +
+                                                        std::to_string(info_.vocabulary_size - 1) + ")");
+    }
+
+    llama_model* model_;
+    const llama_vocab* vocab_;
+    ModelInfo info_;
+    std::vector<Token> end_tokens_;
+    std::vector<std::string> control_texts_;
+};
+
+Result<std::vector<Token>> LlamaModel::tokenize(std::string_view text, AddSpecial add,
+                                                ParseSpecial parse) const {
+    constexpr std::size_t kLongest = 1U << 30;
+    if (text.size() > kLongest) {
+        return failure(ErrorCode::kInvalidArgument, "the text is longer than 1 GiB");
+    }
+    // At most one token a byte, plus the special ones at both ends and a space in front.
+    std::vector<Token> tokens(text.size() + 8);
+    const LlamaGuard guard;
+    try {
+        for (int attempt = 0; attempt < 2; ++attempt) {
+            const std::int32_t count =
+                llama_tokenize(vocab_, text.data(), static_cast<std::int32_t>(text.size()), tokens.data(),
+                               static_cast<std::int32_t>(tokens.size()), add == AddSpecial::kYes,
+                               parse == ParseSpecial::kYes);
+            tokens.resize(static_cast<std::size_t>(std::abs(count)));
+            if (count >= 0) return tokens;
+        }
+    } catch (const std::exception& caught) {
+        return failure(ErrorCode::kModel, std::string("cannot tokenize: ") + caught.what());
+    }
+    return failure(ErrorCode::kModel, "cannot tokenize: the vocabulary is broken");
+}
+
+Result<void> LlamaModel::append_piece(Token token, ParseSpecial special, std::string& bytes) const {
+    if (Result<void> known = check_token(token); !known) return known;
+    const std::size_t before = bytes.size();
+    std::size_t room = 64;
+    const LlamaGuard guard;
+    try {
+        for (int attempt = 0; attempt < 2; ++attempt) {
+            bytes.resize(before + room);
+            const std::int32_t size =
+                llama_token_to_piece(vocab_, token, bytes.data() + before, static_cast<std::int32_t>(room), 0,
+                                     special == ParseSpecial::kYes);
+            room = static_cast<std::size_t>(std::abs(size));
+            if (size >= 0) break;
+        }
+    } catch (const std::exception& caught) {
+        bytes.resize(before);
+        return failure(ErrorCode::kModel, std::string("cannot detokenize: ") + caught.what());
+    }
+    bytes.resize(before + room);
+    return {};
+}
+
+Result<std::string> LlamaModel::detokenize(std::span<const Token> tokens) const {
+    for (const Token token : tokens) {
+        if (Result<void> known = check_token(token); !known) return std::unexpected(std::move(known.error()));
+    }
+    std::string text(tokens.size() * 8 + 16, '\0');
+    const LlamaGuard guard;
+    try {
+        for (int attempt = 0; attempt < 2; ++attempt) {
+            const std::int32_t size = llama_detokenize(
+                vocab_, tokens.data(), static_cast<std::int32_t>(tokens.size()), text.data(),
+                static_cast<std::int32_t>(text.size()), /*remove_special=*/true, /*unparse_special=*/false);
+            text.resize(static_cast<std::size_t>(std::abs(size)));
+            if (size >= 0) return text;
+        }
+    } catch (const std::exception& caught) {
+        return failure(ErrorCode::kModel, std::string("cannot detokenize: ") + caught.what());
+    }
+    return failure(ErrorCode::kModel, "cannot detokenize: the vocabulary is broken");
+}
+
+Result<std::string> LlamaModel::apply_template(const std::string& chat_template,
+                                               std::span<const ChatMessage> messages,
+                                               bool add_generation_prompt) const {
+    std::vector<llama_chat_message> chat;
+    chat.reserve(messages.size());
+    std::size_t room = 256;
+    for (const ChatMessage& message : messages) {
+        chat.push_back({message.role.c_str(), message.content.c_str()});
+        room += 2 * (message.role.size() + message.content.size()) + 64;
+    }
+    std::string text;
+    const LlamaGuard guard;
+    try {
+        for (int attempt = 0; attempt < 2; ++attempt) {
+            text.resize(room);
+            const std::int32_t size = llama_chat_apply_template(chat_template.c_str(), chat.data(),
+                                                                chat.size(), add_generation_prompt,
+                                                                text.data(), static_cast<std::int32_t>(room));
+            if (size < 0) break;
+            if (static_cast<std::size_t>(size) <= room) {
+                text.resize(static_cast<std::size_t>(size));
+                return text;
+            }
+            room = static_cast<std::size_t>(size);
+        }
+    } catch (const std::exception& caught) {
+        return failure(ErrorCode::kModel, std::string("the chat template failed: ") + caught.what());
+    }
+    return failure(ErrorCode::kInvalidArgument,
+                   "the model's chat template is not one that libllama knows; with jinja2 installed any is");
+}
+
+Result<void> check_usable(const llama_model* model) {
+    if (llama_vocab_type(llama_model_get_vocab(model)) == LLAMA_VOCAB_TYPE_NONE) {
+        return failure(ErrorCode::kModel, "the file has no vocabulary");
+    }
+    if (llama_model_has_encoder(model)) {
+        return failure(ErrorCode::kModel, "encoder models cannot generate text; use a decoder-only model");
+    }
+    if (llama_model_is_diffusion(model)) {
+        return failure(ErrorCode::kModel, "diffusion models are not supported; use a decoder-only model");
+    }
+    return {};
+}
+
+}  // namespace
+
+Result<std::shared_ptr<const Model>> load_llama_model(const std::string& path) {
+    const auto named = [&path](Error error) {
+        error.message = path + ": " + error.message;
+        return std::unexpected(std::move(error));
+    };
+    if (Result<void> sound = check_gguf(path); !sound) return named(std::move(sound.error()));
+    const LlamaGuard guard;
+    try {
+        llama_model* loaded = llama_model_load_from_file(path.c_str(), llama_model_default_params());
+        if (loaded == nullptr) {
+            return named(Error(ErrorCode::kModel, "not a usable model: " + LlamaGuard::messages()));
+        }
+        auto model = std::make_shared<LlamaModel>(loaded);
+        if (Result<void> usable = check_usable(loaded); !usable) return named(std::move(usable.error()));
+        return model;
+    } catch (const std::exception& caught) {
+        return named(Error(ErrorCode::kModel, std::string("not a usable model: ") + caught.what()));
+    }
+}
+
+}  // namespace syncyte

@@ -1,0 +1,121 @@
+// What the scheduler needs of a language model: weights with a vocabulary, and a context that computes
+// one batch step at a time. libllama stands behind it; tests put a deterministic fake there.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+
+namespace syncyte {
+
+using Token = std::int32_t;
+using Position = std::int32_t;    // place of a token in its sequence, from 0
+using SequenceId = std::int32_t;  // 0 .. max_sequences - 1
+
+// Facts about a model file. Strings are UTF-8; empty where the file does not say.
+struct ModelInfo {
+    std::string name;
+    std::string architecture;
+    std::string description;   // as libllama words it: "llama 1B Q4_0"
+    std::string quantization;  // "Q4_0", "F32", ...
+    std::string chat_template;
+    std::string bos_text;
+    std::string eos_text;
+    std::uint64_t parameters = 0;
+    std::uint64_t bytes = 0;  // of all tensors
+    std::int32_t vocabulary_size = 0;
+    std::int32_t embedding_length = 0;
+    std::int32_t layers = 0;
+    std::int32_t heads = 0;
+    std::int32_t kv_heads = 0;
+    std::int32_t trained_context = 0;  // tokens
+    bool adds_bos = false;
+};
+
+struct ContextOptions {
+    std::int32_t cells = 0;  // KV room in tokens, shared by all sequences
+    std::int32_t max_sequences = 0;
+    std::int32_t rows_per_step = 0;
+    std::int32_t threads = 1;
+};
+
+// One token of a batch step.
+struct BatchRow {
+    Token token;
+    Position position;
+    SequenceId sequence;
+    bool output;  // its logits will be asked for
+};
+
+// The KV cache and the compute state: one unified cache, many sequences. Used by one thread at a time,
+// except for interrupt().
+class Context {
+  public:
+    virtual ~Context() = default;
+
+    // Computes at most rows_per_step rows in one pass. Positions of a sequence must go on where it ended.
+    // kFull: no room in the cache, nothing was computed. kCancelled: interrupt() was called. kModel: the
+    // pass failed. After the last two the context is fit only for destruction.
+    virtual Result<void> step(std::span<const BatchRow> rows) = 0;
+
+    // The logits of `row` of the last step, which must have had `output` set. One float per token of the
+    // vocabulary; the caller may overwrite them. Valid until the next step.
+    virtual std::span<float> logits(std::size_t row) = 0;
+
+    // Lets go of the cells of `sequence` from position `from` on.
+    virtual void erase(SequenceId sequence, Position from) = 0;
+    // `to`, empty before, becomes the first `length` tokens of `from`: shared cells, nothing is copied.
+    virtual void fork(SequenceId from, SequenceId to, Position length) = 0;
+
+    // Threads of the next steps.
+    virtual void set_threads(std::int32_t threads) = 0;
+
+    // Any thread, once: the running step, and every later one, returns kCancelled soon.
+    virtual void interrupt() = 0;
+
+    // Room in tokens as allocated: at least what was asked for.
+    [[nodiscard]] virtual std::int32_t cells() const = 0;
+};
+
+enum class AddSpecial : bool { kNo, kYes };    // begin- and end-of-sequence tokens as the model wants them
+enum class ParseSpecial : bool { kNo, kYes };  // "<|im_end|>" in the text becomes that control token
+
+struct ChatMessage {
+    std::string role;
+    std::string content;
+};
+
+// Read-only after loading: any thread may call anything.
+class Model {
+  public:
+    virtual ~Model() = default;
+
+    [[nodiscard]] virtual const ModelInfo& info() const = 0;
+    virtual Result<std::vector<Token>> tokenize(std::string_view text, AddSpecial add,
+                                                ParseSpecial parse) const = 0;
+    // Raw bytes: a token may be part of a character. Control tokens show nothing, or with
+    // ParseSpecial::kYes their text. kInvalidArgument for a token outside the vocabulary.
+    virtual Result<void> append_piece(Token token, ParseSpecial special, std::string& bytes) const = 0;
+    // The text of all tokens, begin-of-sequence and its kind left out. Bytes may be incomplete UTF-8.
+    virtual Result<std::string> detokenize(std::span<const Token> tokens) const = 0;
+    // Tokens that end a generation. Few.
+    [[nodiscard]] virtual std::span<const Token> end_tokens() const = 0;
+    // Texts of the control tokens.
+    [[nodiscard]] virtual const std::vector<std::string>& control_texts() const = 0;
+    // libllama's own small set of chat templates, by pattern: kInvalidArgument for one it does not know.
+    virtual Result<std::string> apply_template(const std::string& chat_template,
+                                               std::span<const ChatMessage> messages,
+                                               bool add_generation_prompt) const = 0;
+    // The context refers to the model, which must outlive it.
+    [[nodiscard]] virtual Result<std::unique_ptr<Context>> make_context(
+        const ContextOptions& options) const = 0;
+};
+
+}  // namespace syncyte

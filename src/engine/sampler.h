@@ -1,0 +1,56 @@
+// Chooses the next token from logits.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <span>
+#include <vector>
+
+#include "engine/model.h"
+
+namespace syncyte {
+
+// The usual names and defaults of llama.cpp. Filters apply in this order: repeat_penalty, top_k, top_p,
+// min_p, temperature.
+struct SamplingParams {
+    float temperature = 0.8F;     // 0: always the likeliest token
+    std::int32_t top_k = 40;      // 0: all
+    float top_p = 0.95F;          // 1: all
+    float min_p = 0.05F;          // 0: all
+    float repeat_penalty = 1.0F;  // 1: none; looks at the last kRepeatWindow tokens, prompt included
+    std::uint64_t seed = 0;
+};
+
+// One per request; one thread at a time. The n-th choice depends on the seed, n, the logits and the tokens
+// seen so far, and on nothing else.
+class Sampler {
+  public:
+    static constexpr std::size_t kRepeatWindow = 64;
+
+    // `banned` tokens are never chosen. `prompt` counts for the repeat penalty.
+    Sampler(const SamplingParams& params, std::vector<Token> banned, std::span<const Token> prompt);
+
+    // Overwrites some of the logits.
+    Token sample(std::span<float> logits);
+
+  private:
+    struct Candidate {
+        float logit;
+        Token token;
+    };
+
+    void penalise(std::span<float> logits) const;
+    void remember(Token token);
+    void collect(std::span<const float> logits);
+    Token draw();
+    double next_uniform();
+
+    SamplingParams params_;
+    std::vector<Token> banned_;
+    std::deque<Token> recent_;
+    std::uint64_t draws_ = 0;
+    std::vector<Candidate> candidates_;  // kept between calls for its memory
+    std::vector<double> weights_;
+};
+
+}  // namespace syncyte

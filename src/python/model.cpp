@@ -1,0 +1,337 @@
+#include "python/model.h"
+
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "engine/versions.h"
+#include "python/errors.h"
+#include "python/handles.h"
+#include "python/model_arguments.h"
+#include "python/request.h"
+#include "python/wait.h"
+#include "scheduler/output_text.h"
+#include "scheduler/shared_model.h"
+
+namespace syncyte::python {
+
+namespace {
+
+// A user's hold on a model, or with none what is left after close().
+class ModelHandle final : public Handle {
+  public:
+    explicit ModelHandle(Ref<SharedModel> model) : Handle(HandleKind::kModel), model_(std::move(model)) {}
+
+    [[nodiscard]] const Ref<SharedModel>& model() const { return model_; }
+
+  private:
+    const Ref<SharedModel> model_;
+};
+
+Ref<ModelHandle> handle_of_self(PyObject* object) {
+    return Ref<ModelHandle>::share(
+        static_cast<ModelHandle*>(reinterpret_cast<HandleObject*>(object)->handle));
+}
+
+// A reference of one's own, so that close() in another thread takes nothing away. Null with ClosedError set.
+Ref<SharedModel> opened(PyObject* object) {
+    Ref<SharedModel> model = handle_of_self(object)->model();
+    if (!model) {
+        const ModuleState* state = state_of_type(Py_TYPE(object));
+        if (state != nullptr) raise_error(*state, Error(ErrorCode::kClosed, "the model is closed"));
+    }
+    return model;
+}
+
+PyObject* raise_for(PyObject* object, const Error& error) {
+    const ModuleState* state = state_of_type(Py_TYPE(object));
+    return state == nullptr ? nullptr : raise_error(*state, error);
+}
+
+PyObject* str_of(const std::string& bytes) {
+    std::string valid;
+    if (append_valid_utf8(bytes, valid) != 0) valid += "\xEF\xBF\xBD";
+    return PyUnicode_FromStringAndSize(valid.data(), static_cast<Py_ssize_t>(valid.size()));
+}
+
+PyObject* model_new(PyTypeObject* type, PyObject* args, PyObject* /*keywords*/) {
+    PyObject* path_bytes = nullptr;
+    PyObject* context_length = nullptr;
+    PyObject* max_sequences = nullptr;
+    PyObject* threads = nullptr;
+    if (PyArg_ParseTuple(args, "O&OOO:Model", PyUnicode_FSConverter, &path_bytes, &context_length,
+                         &max_sequences, &threads) == 0) {
+        return nullptr;
+    }
+    const std::string path(PyBytes_AS_STRING(path_bytes),
+                           static_cast<std::size_t>(PyBytes_GET_SIZE(path_bytes)));
+    Py_DECREF(path_bytes);
+    ModelOptions options;
+    if (!optional_int(context_length, "context_length", options.context_length) ||
+        !optional_int(max_sequences, "max_sequences", options.max_sequences) ||
+        !optional_int(threads, "threads", options.threads)) {
+        return nullptr;
+    }
+    Result<Ref<SharedModel>> model = [&] {
+        const Detached detached;
+        return SharedModel::open(path, options);
+    }();
+    const ModuleState* state = state_of_type(type);
+    if (state == nullptr) return nullptr;
+    if (!model) return raise_error(*state, model.error());
+    return new_handle_object(type, make_ref<ModelHandle>(std::move(*model)));
+}
+
+PyObject* model_tokenize(PyObject* object, PyObject* args) {
+    PyObject* text = nullptr;
+    int add = 0;
+    int parse = 0;
+    if (PyArg_ParseTuple(args, "Opp", &text, &add, &parse) == 0) return nullptr;
+    const Ref<SharedModel> model = opened(object);
+    if (!model) return nullptr;
+    const auto bytes = text_of(text, "the text");
+    if (!bytes) return nullptr;
+    const Result<std::vector<Token>> tokens = [&] {
+        const Detached detached;
+        return model->model().tokenize(*bytes, AddSpecial{add != 0}, ParseSpecial{parse != 0});
+    }();
+    if (!tokens) return raise_for(object, tokens.error());
+    PyObject* list = PyList_New(static_cast<Py_ssize_t>(tokens->size()));
+    for (std::size_t i = 0; list != nullptr && i < tokens->size(); ++i) {
+        PyObject* number = PyLong_FromLong((*tokens)[i]);
+        if (number == nullptr)
+            Py_CLEAR(list);
+        else
+            PyList_SET_ITEM(list, static_cast<Py_ssize_t>(i), number);
+    }
+    return list;
+}
+
+PyObject* model_detokenize(PyObject* object, PyObject* argument) {
+    const Ref<SharedModel> model = opened(object);
+    if (!model) return nullptr;
+    const auto tokens = tokens_of(argument, model->model());
+    if (!tokens) return nullptr;
+    const Result<std::string> text = model->model().detokenize(*tokens);
+    return text ? str_of(*text) : raise_for(object, text.error());
+}
+
+// `prompt` is text, tokenised here, or tokens.
+std::optional<std::vector<Token>> prompt_of(PyObject* object, const Model& model, PyObject* prompt) {
+    if (!PyUnicode_Check(prompt)) {
+        if (PyList_Check(prompt) || PyTuple_Check(prompt)) return tokens_of(prompt, model);
+        PyErr_Format(PyExc_TypeError, "prompt must be str or a list of tokens, not %T", prompt);
+        return std::nullopt;
+    }
+    const auto text = text_of(prompt, "prompt");
+    if (!text) return std::nullopt;
+    Result<std::vector<Token>> tokens = [&] {
+        const Detached detached;
+        return model.tokenize(*text, AddSpecial::kYes, ParseSpecial::kYes);
+    }();
+    if (!tokens) {
+        raise_for(object, tokens.error());
+        return std::nullopt;
+    }
+    return std::move(*tokens);
+}
+
+PyObject* model_submit(PyObject* object, PyObject* args) {
+    PyObject* prompt = nullptr;
+    PyObject* stops = nullptr;
+    int ignore_eos = 0;
+    unsigned long long seed = 0;
+    RequestOptions options;
+    SamplingParams& sampling = options.sampling;
+    if (PyArg_ParseTuple(args, "OififffKOp", &prompt, &options.max_tokens, &sampling.temperature,
+                         &sampling.top_k, &sampling.top_p, &sampling.min_p, &sampling.repeat_penalty, &seed,
+                         &stops, &ignore_eos) == 0) {
+        return nullptr;
+    }
+    const Ref<SharedModel> model = opened(object);
+    if (!model) return nullptr;
+    sampling.seed = seed;
+    options.ignore_eos = IgnoreEos{ignore_eos != 0};
+    auto texts = texts_of(stops, "a stop string");
+    if (!texts) return nullptr;
+    options.stops = std::move(*texts);
+    auto tokens = prompt_of(object, model->model(), prompt);
+    if (!tokens) return nullptr;
+    options.prompt = std::move(*tokens);
+    Result<Ref<Request>> request = model->submit(std::move(options));
+    if (!request) return raise_for(object, request.error());
+    const ModuleState* state = state_of_type(Py_TYPE(object));
+    return state == nullptr ? nullptr : wrap_request(*state, std::move(*request));
+}
+
+PyObject* model_apply_template(PyObject* object, PyObject* args) {
+    PyObject* roles = nullptr;
+    PyObject* contents = nullptr;
+    const char* chat_template = nullptr;
+    int add_generation_prompt = 0;
+    if (PyArg_ParseTuple(args, "sOOp", &chat_template, &roles, &contents, &add_generation_prompt) == 0) {
+        return nullptr;
+    }
+    const Ref<SharedModel> model = opened(object);
+    if (!model) return nullptr;
+    auto role_texts = texts_of(roles, "a role");
+    if (!role_texts) return nullptr;
+    auto content_texts = texts_of(contents, "a message");
+    if (!content_texts) return nullptr;
+    if (role_texts->size() != content_texts->size()) {
+        PyErr_SetString(PyExc_ValueError, "each message needs a role and a content");
+        return nullptr;
+    }
+    std::vector<ChatMessage> messages;
+    for (std::size_t i = 0; i < role_texts->size(); ++i) {
+        messages.push_back({std::move((*role_texts)[i]), std::move((*content_texts)[i])});
+    }
+    const Result<std::string> text =
+        model->model().apply_template(chat_template, messages, add_generation_prompt != 0);
+    return text ? str_of(*text) : raise_for(object, text.error());
+}
+
+// Steals `value`.
+bool set_item(PyObject* dict, const char* key, PyObject* value) {
+    const bool done = value != nullptr && PyDict_SetItemString(dict, key, value) == 0;
+    Py_XDECREF(value);
+    return done;
+}
+
+PyObject* model_info(PyObject* object, PyObject*) {
+    const Ref<SharedModel> model = opened(object);
+    if (!model) return nullptr;
+    const ModelInfo& info = model->model().info();
+    PyObject* dict = PyDict_New();
+    if (dict == nullptr) return nullptr;
+    const std::pair<const char*, const std::string*> texts[] = {
+        {"path", &model->path()},
+        {"name", &info.name},
+        {"architecture", &info.architecture},
+        {"description", &info.description},
+        {"quantization", &info.quantization},
+        {"chat_template", &info.chat_template},
+        {"bos_text", &info.bos_text},
+        {"eos_text", &info.eos_text},
+    };
+    const std::pair<const char*, std::uint64_t> numbers[] = {
+        {"parameters", info.parameters},
+        {"size_bytes", info.bytes},
+        {"vocabulary_size", static_cast<std::uint64_t>(info.vocabulary_size)},
+        {"embedding_length", static_cast<std::uint64_t>(info.embedding_length)},
+        {"layers", static_cast<std::uint64_t>(info.layers)},
+        {"heads", static_cast<std::uint64_t>(info.heads)},
+        {"kv_heads", static_cast<std::uint64_t>(info.kv_heads)},
+        {"trained_context_length", static_cast<std::uint64_t>(info.trained_context)},
+        {"context_length", static_cast<std::uint64_t>(model->limits().context_length)},
+        {"max_sequences", static_cast<std::uint64_t>(model->limits().max_sequences)},
+        {"cache_tokens", static_cast<std::uint64_t>(model->limits().cells)},
+        {"threads", static_cast<std::uint64_t>(model->threads())},
+    };
+    bool good = set_item(dict, "adds_bos", PyBool_FromLong(info.adds_bos ? 1 : 0));
+    for (const auto& [key, text] : texts) good = good && set_item(dict, key, str_of(*text));
+    for (const auto& [key, number] : numbers) {
+        good = good && set_item(dict, key, PyLong_FromUnsignedLongLong(number));
+    }
+    if (!good) Py_CLEAR(dict);
+    return dict;
+}
+
+// Those control tokens' texts that occur in `text`.
+PyObject* model_control_texts(PyObject* object, PyObject* argument) {
+    const Ref<SharedModel> model = opened(object);
+    if (!model) return nullptr;
+    const auto text = text_of(argument, "the text");
+    if (!text) return nullptr;
+    PyObject* list = PyList_New(0);
+    for (const std::string& control : model->model().control_texts()) {
+        if (list == nullptr || !text->contains(control)) continue;
+        PyObject* item = str_of(control);
+        if (item == nullptr || PyList_Append(list, item) < 0) Py_CLEAR(list);
+        Py_XDECREF(item);
+    }
+    return list;
+}
+
+PyObject* model_stats(PyObject* object, PyObject*) {
+    const Ref<SharedModel> model = opened(object);
+    if (!model) return nullptr;
+    const SchedulerStats stats = model->stats();
+    return Py_BuildValue(
+        "{s:i,s:i,s:i,s:K,s:K}", "running", static_cast<int>(stats.running), "waiting",
+        static_cast<int>(stats.waiting), "reserved_cells", static_cast<int>(stats.reserved_cells), "steps",
+        static_cast<unsigned long long>(stats.steps), "rows", static_cast<unsigned long long>(stats.rows));
+}
+
+PyObject* model_close(PyObject* object, PyObject*) {
+    // Others may hold the same handle: only this object lets go.
+    Ref<Handle> closed = make_ref<ModelHandle>(nullptr);
+    const auto dropped =
+        Ref<Handle>::adopt(std::exchange(reinterpret_cast<HandleObject*>(object)->handle, closed.leak()));
+    Py_RETURN_NONE;
+}
+
+PyObject* model_closed(PyObject* object, void*) {
+    return PyBool_FromLong(handle_of_self(object)->model() ? 0 : 1);
+}
+
+PyObject* versions(PyObject*, PyObject*) {
+    const EngineVersions found = engine_versions();
+    return Py_BuildValue("{s:s,s:s,s:s,s:s}", "libllama", found.libllama.c_str(), "libllama_build",
+                         found.libllama_build.c_str(), "ggml", found.ggml.c_str(), "system",
+                         found.system.c_str());
+}
+
+PyObject* count_open_models(PyObject*, PyObject*) { return PyLong_FromSize_t(open_models()); }
+
+PyMethodDef methods[] = {
+    {"_tokenize", model_tokenize, METH_VARARGS, "_tokenize(text, add_special, parse_special)"},
+    {"_detokenize", model_detokenize, METH_O, "_detokenize(tokens)"},
+    {"_submit", model_submit, METH_VARARGS,
+     "_submit(prompt, max_tokens, temperature, top_k, top_p, min_p, repeat_penalty, seed, stops, "
+     "ignore_eos)"},
+    {"_apply_template", model_apply_template, METH_VARARGS,
+     "_apply_template(chat_template, roles, contents, add_generation_prompt)"},
+    {"_info", model_info, METH_NOARGS, "_info()"},
+    {"_control_texts", model_control_texts, METH_O, "_control_texts(text)"},
+    {"_stats", model_stats, METH_NOARGS, "_stats()"},
+    {"close", model_close, METH_NOARGS,
+     "close()\n--\n\nLets the model go; the last user's close frees the weights. Running requests go on."},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+PyGetSetDef getters[] = {
+    {"closed", model_closed, nullptr, "Whether close() was called.", nullptr},
+    {nullptr, nullptr, nullptr, nullptr, nullptr},
+};
+
+PyType_Slot slots[] = {
+    {Py_tp_doc, const_cast<char*>("What syncyte.Model is made of.")},
+    {Py_tp_new, reinterpret_cast<void*>(model_new)},
+    {Py_tp_methods, methods},
+    {Py_tp_getset, getters},
+    {0, nullptr},
+};
+
+PyType_Spec spec = {
+    .name = "syncyte._core.Model",
+    .basicsize = sizeof(HandleObject),
+    .itemsize = 0,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = slots,
+};
+
+PyMethodDef functions[] = {
+    {"_open_models", count_open_models, METH_NOARGS, "How many models have their weights in memory."},
+    {"_engine_versions", versions, METH_NOARGS, "Versions of libllama and ggml."},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+}  // namespace
+
+int register_model(PyObject* module, ModuleState& state) {
+    if (PyModule_AddFunctions(module, functions) < 0) return -1;
+    return add_handle_type(module, state, spec, HandleKind::kModel, "syncyte._model") == nullptr ? -1 : 0;
+}
+
+}  // namespace syncyte::python

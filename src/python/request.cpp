@@ -1,0 +1,140 @@
+#include "python/request.h"
+
+#include <utility>
+
+#include "python/errors.h"
+#include "python/wait.h"
+
+namespace syncyte::python {
+
+namespace {
+
+struct RequestObject {
+    PyObject_HEAD Ref<Request> request;
+    bool ended;  // its outcome was given out
+};
+
+RequestObject& self_of(PyObject* object) { return *reinterpret_cast<RequestObject*>(object); }
+
+PyObject* token_list(const std::vector<Token>& tokens) {
+    PyObject* list = PyList_New(static_cast<Py_ssize_t>(tokens.size()));
+    if (list == nullptr) return nullptr;
+    for (std::size_t i = 0; i < tokens.size(); ++i) {
+        PyObject* number = PyLong_FromLong(tokens[i]);
+        if (number == nullptr) {
+            Py_DECREF(list);
+            return nullptr;
+        }
+        PyList_SET_ITEM(list, static_cast<Py_ssize_t>(i), number);
+    }
+    return list;
+}
+
+// (text, tokens, None) or (text, tokens, (reason, queued, first_token, total, reused_tokens)).
+PyObject* progress_tuple(const RequestProgress& progress) {
+    PyObject* outcome = nullptr;
+    if (progress.outcome) {
+        const RequestOutcome& end = *progress.outcome;
+        outcome = Py_BuildValue("sdddi", to_string(end.reason), end.timings.queued, end.timings.first_token,
+                                end.timings.total, static_cast<int>(end.reused_tokens));
+        if (outcome == nullptr) return nullptr;
+    } else {
+        outcome = Py_NewRef(Py_None);
+    }
+    PyObject* tokens = token_list(progress.tokens);
+    if (tokens == nullptr) {
+        Py_DECREF(outcome);
+        return nullptr;
+    }
+    return Py_BuildValue("s#NN", progress.text.data(), static_cast<Py_ssize_t>(progress.text.size()), tokens,
+                         outcome);
+}
+
+using Wait = Result<RequestProgress> (Request::*)(Deadline);
+
+PyObject* wait_for(PyObject* object, Wait wait) {
+    const Ref<Request> request = self_of(object).request;
+    const auto progress =
+        call_detached(Deadline::never(), [&](Deadline slice) { return ((*request).*wait)(slice); });
+    if (progress) {
+        if (progress->outcome) self_of(object).ended = true;
+        return progress_tuple(*progress);
+    }
+    // The exception of a signal handler is set already.
+    if (progress.error().code == ErrorCode::kInterrupted) return nullptr;
+    const ModuleState* state = state_of_type(Py_TYPE(object));
+    return state == nullptr ? nullptr : raise_error(*state, progress.error());
+}
+
+PyObject* request_next(PyObject* object, PyObject*) { return wait_for(object, &Request::next); }
+
+PyObject* request_finish(PyObject* object, PyObject*) { return wait_for(object, &Request::finish); }
+
+PyObject* request_cancel(PyObject* object, PyObject*) {
+    self_of(object).request->cancel();
+    Py_RETURN_NONE;
+}
+
+PyObject* request_prompt_tokens(PyObject* object, void*) {
+    return PyLong_FromSize_t(self_of(object).request->options().prompt.size());
+}
+
+void request_dealloc(PyObject* object) {
+    RequestObject& self = self_of(object);
+    PyTypeObject* type = Py_TYPE(object);
+    if (self.request && !self.ended) self.request->cancel();
+    self.request.~Ref();
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
+PyMethodDef methods[] = {
+    {"next", request_next, METH_NOARGS,
+     "next()\n--\n\nWait for what has come since the last look: (text, tokens, outcome or None)."},
+    {"finish", request_finish, METH_NOARGS,
+     "finish()\n--\n\nWait for the end: (text, tokens, outcome) of what next() has not given out."},
+    {"cancel", request_cancel, METH_NOARGS, "cancel()\n--\n\nGive the request up."},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+PyGetSetDef getters[] = {
+    {"prompt_tokens", request_prompt_tokens, nullptr, "Tokens of the prompt.", nullptr},
+    {nullptr, nullptr, nullptr, nullptr, nullptr},
+};
+
+PyType_Slot slots[] = {
+    {Py_tp_dealloc, reinterpret_cast<void*>(request_dealloc)},
+    {Py_tp_methods, methods},
+    {Py_tp_getset, getters},
+    {Py_tp_doc, const_cast<char*>("One generation. Made by Model.submit().")},
+    {0, nullptr},
+};
+
+PyType_Spec spec = {
+    .name = "syncyte._core.Request",
+    .basicsize = sizeof(RequestObject),
+    .itemsize = 0,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = slots,
+};
+
+}  // namespace
+
+PyObject* wrap_request(const ModuleState& state, Ref<Request> request) {
+    auto* type = reinterpret_cast<PyTypeObject*>(state.request_type);
+    PyObject* object = type->tp_alloc(type, 0);
+    if (object == nullptr) {
+        request->cancel();
+        return nullptr;
+    }
+    new (&self_of(object).request) Ref<Request>(std::move(request));
+    return object;
+}
+
+int register_request(PyObject* module, ModuleState& state) {
+    state.request_type = PyType_FromModuleAndSpec(module, &spec, nullptr);
+    if (state.request_type == nullptr) return -1;
+    return PyModule_AddObjectRef(module, "Request", state.request_type);
+}
+
+}  // namespace syncyte::python

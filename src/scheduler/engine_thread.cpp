@@ -1,0 +1,149 @@
+#include "scheduler/engine_thread.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <utility>
+
+namespace syncyte {
+
+namespace {
+
+const Error kEnding(ErrorCode::kClosed, "the process is ending");
+
+// Threads made while one of these lives block all signals.
+class SignalsBlocked {
+  public:
+    SignalsBlocked() {
+        sigset_t all;
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &before_);
+    }
+    ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+    SignalsBlocked(const SignalsBlocked&) = delete;
+    SignalsBlocked& operator=(const SignalsBlocked&) = delete;
+
+  private:
+    sigset_t before_{};
+};
+
+}  // namespace
+
+EngineThread& EngineThread::of_process() {
+    // Never deleted: threads that outlive main() may still look at it.
+    static EngineThread* const engine = [] {
+        auto* made = new EngineThread;
+        made->process_ = ::getpid();
+        // Before libllama's and OpenMP's own clean-up, which come first to last.
+        std::atexit([] { of_process().stop(); });
+        return made;
+    }();
+    return *engine;
+}
+
+Result<void> EngineThread::usable() const {
+    if (::getpid() != process_) {
+        return failure(
+            ErrorCode::kModel,
+            "a model cannot be used in a child made by fork(): start the child by spawn, or open the "
+            "model in the child only");
+    }
+    if (stopping_) return std::unexpected(kEnding);
+    return {};
+}
+
+Result<void> EngineThread::add(std::shared_ptr<Scheduler> scheduler) {
+    if (Result<void> can = usable(); !can) return can;
+    const std::scoped_lock lock(mutex_);
+    if (stopping_) return std::unexpected(kEnding);
+    schedulers_.push_back(std::move(scheduler));
+    if (!running_) start();
+    return {};
+}
+
+void EngineThread::start() {
+    if (thread_.joinable()) thread_.join();  // it has left its loop
+    running_ = true;
+    const SignalsBlocked blocked;
+    thread_ = std::thread([this] { run(); });
+}
+
+void EngineThread::remove(std::shared_ptr<Scheduler> scheduler) {
+    if (::getpid() != process_) {
+        // The child's copy of a lock may be held for ever, and of ggml's threads none are there: leave it.
+        static_cast<void>(new std::shared_ptr<Scheduler>(std::move(scheduler)));
+        return;
+    }
+    {
+        const std::scoped_lock lock(mutex_);
+        std::erase(schedulers_, scheduler);
+        if (running_) removed_.push_back(std::move(scheduler));
+    }
+    wake();
+}
+
+void EngineThread::wake() {
+    if (Parker* parker = parker_.load()) parker->unpark();
+}
+
+void EngineThread::stop() {
+    if (::getpid() != process_) return;
+    std::thread ending;
+    {
+        const std::scoped_lock lock(mutex_);
+        stopping_ = true;
+        for (const auto& scheduler : schedulers_) scheduler->interrupt();
+        ending = std::move(thread_);
+    }
+    wake();
+    if (ending.joinable()) ending.join();
+}
+
+// False when there is nothing left to serve, or the process ends.
+bool EngineThread::take_changes(std::vector<std::shared_ptr<Scheduler>>& active) {
+    std::vector<std::shared_ptr<Scheduler>> removed;
+    {
+        const std::scoped_lock lock(mutex_);
+        active = schedulers_;
+        std::swap(removed, removed_);
+        if (stopping_ || (active.empty() && removed.empty())) {
+            parker_ = nullptr;
+            running_ = false;
+            // What comes now starts a new thread, or nothing any more.
+            removed_.swap(removed);
+            return false;
+        }
+    }
+    removed.clear();  // the last reference to each
+    return true;
+}
+
+void EngineThread::run() {
+    parker_ = &Parker::of_this_thread();
+    std::vector<std::shared_ptr<Scheduler>> active;
+    while (take_changes(active)) {
+        bool worked = false;
+        for (const auto& scheduler : active) worked |= scheduler->step();
+        active.clear();
+        if (!worked) parker_.load()->park(Deadline::never());
+    }
+    finish();
+}
+
+void EngineThread::finish() {
+    // Not under the lock: whoever starts a new thread holds it while it joins this one.
+    if (!stopping_) return;
+    std::vector<std::shared_ptr<Scheduler>> left;
+    {
+        const std::scoped_lock lock(mutex_);
+        left = std::move(schedulers_);
+        left.insert(left.end(), removed_.begin(), removed_.end());
+        removed_.clear();
+    }
+    for (const auto& scheduler : left) scheduler->fail_all(kEnding);
+}
+
+}  // namespace syncyte

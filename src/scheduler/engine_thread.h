@@ -1,0 +1,55 @@
+// The one thread that computes, for all models and all interpreters of the process.
+#pragma once
+
+#include <sys/types.h>
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "base/error.h"
+#include "base/parking.h"
+#include "scheduler/scheduler.h"
+
+namespace syncyte {
+
+// Serves its schedulers in turn, one step each. Starts with the first, ends with the last. It never needs
+// an interpreter, so whoever waits for it may hold a GIL. All signals are blocked on it.
+//
+// At exit() of the process it is stopped: what still runs fails with kClosed. After a fork() the child has
+// no such thread: usable() says so.
+class EngineThread {
+  public:
+    static EngineThread& of_process();
+
+    // kClosed: the process is about to end. kModel: this is a child after fork().
+    [[nodiscard]] Result<void> usable() const;
+    Result<void> add(std::shared_ptr<Scheduler> scheduler);
+    // Ends what the scheduler still holds and destroys it, on the engine thread, soon. Does not wait.
+    void remove(std::shared_ptr<Scheduler> scheduler);
+    // Work has arrived.
+    void wake();
+    // Returns when the thread has ended. Later calls of add() fail.
+    void stop();
+
+  private:
+    EngineThread() = default;
+
+    void start();
+    void run();
+    bool take_changes(std::vector<std::shared_ptr<Scheduler>>& active);
+    void finish();
+
+    pid_t process_ = 0;  // which this thread lives in
+    mutable std::mutex mutex_;
+    std::vector<std::shared_ptr<Scheduler>> schedulers_;
+    std::vector<std::shared_ptr<Scheduler>> removed_;
+    std::thread thread_;
+    bool running_ = false;
+    std::atomic<bool> stopping_{false};
+    std::atomic<Parker*> parker_{nullptr};  // of the thread, while it runs
+};
+
+}  // namespace syncyte

@@ -1,0 +1,85 @@
+#include "scheduler/request.h"
+
+#include <utility>
+
+namespace syncyte {
+
+const char* to_string(FinishReason reason) {
+    switch (reason) {
+        case FinishReason::kStop: return "stop";
+        case FinishReason::kLength: return "length";
+        case FinishReason::kCancelled: return "cancelled";
+    }
+    return "unknown";
+}
+
+Request::Request(RequestOptions options, std::shared_ptr<const void> model_hold)
+    : options_(std::move(options)), model_hold_(std::move(model_hold)) {}
+
+Result<RequestProgress> Request::next(Deadline deadline) { return wait(deadline, Until::kAnything); }
+
+Result<RequestProgress> Request::finish(Deadline deadline) { return wait(deadline, Until::kFinished); }
+
+Result<RequestProgress> Request::wait(Deadline deadline, Until until) {
+    Parker& parker = Parker::of_this_thread();
+    Wake woken = Wake::kUnparked;
+    while (true) {
+        {
+            const std::scoped_lock lock(mutex_);
+            waiter_ = nullptr;
+            if (finished_ || (until == Until::kAnything && !progress_.tokens.empty())) {
+                if (error_) return std::unexpected(*error_);
+                RequestProgress given = std::exchange(progress_, {});
+                if (finished_) given.outcome = outcome_;
+                return given;
+            }
+            if (woken == Wake::kInterrupted) return failure(ErrorCode::kInterrupted);
+            if (woken == Wake::kTimedOut || deadline.is_now()) return failure(ErrorCode::kTimedOut);
+            waiter_ = &parker;
+            awaited_ = until;
+        }
+        woken = parker.park(deadline);
+    }
+}
+
+// Under mutex_.
+void Request::wake(Until reached) {
+    if (waiter_ == nullptr || (awaited_ == Until::kFinished && reached != Until::kFinished)) return;
+    std::exchange(waiter_, nullptr)->unpark();
+}
+
+void Request::mark_started() {
+    const std::scoped_lock lock(mutex_);
+    timings_.queued = seconds();
+}
+
+void Request::mark_reused(std::int32_t tokens) {
+    const std::scoped_lock lock(mutex_);
+    reused_tokens_ = tokens;
+}
+
+void Request::append(Token token, std::string_view text) {
+    const std::scoped_lock lock(mutex_);
+    if (timings_.first_token == 0) timings_.first_token = seconds();
+    progress_.tokens.push_back(token);
+    progress_.text += text;
+    wake(Until::kAnything);
+}
+
+void Request::complete(FinishReason reason, std::string_view text) {
+    const std::scoped_lock lock(mutex_);
+    progress_.text += text;
+    timings_.total = seconds();
+    outcome_ = {.reason = reason, .timings = timings_, .reused_tokens = reused_tokens_};
+    finished_ = true;
+    wake(Until::kFinished);
+}
+
+void Request::fail(Error error) {
+    const std::scoped_lock lock(mutex_);
+    error_ = std::move(error);
+    finished_ = true;
+    wake(Until::kFinished);
+}
+
+}  // namespace syncyte

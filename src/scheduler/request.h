@@ -1,0 +1,108 @@
+// One generation: what was asked, and what has come of it so far.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/parking.h"
+#include "base/ref.h"
+#include "engine/model.h"
+#include "engine/sampler.h"
+
+namespace syncyte {
+
+enum class IgnoreEos : bool { kNo, kYes };
+
+struct RequestOptions {
+    std::vector<Token> prompt;  // at least one token
+    std::int32_t max_tokens = 128;
+    SamplingParams sampling;
+    std::vector<std::string> stops;  // none empty
+    IgnoreEos ignore_eos = IgnoreEos::kNo;
+};
+
+enum class FinishReason : std::uint8_t {
+    kStop,       // the model ended, or a stop string came
+    kLength,     // max_tokens, or the end of the context
+    kCancelled,  // cancel() was called
+};
+
+const char* to_string(FinishReason reason);
+
+// Seconds; all from the moment the request was made.
+struct RequestTimings {
+    double queued = 0;       // until a sequence was given to it
+    double first_token = 0;  // until the first token was there; 0 when none came
+    double total = 0;
+};
+
+struct RequestOutcome {
+    FinishReason reason = FinishReason::kStop;
+    RequestTimings timings;
+    std::int32_t reused_tokens = 0;  // of the prompt: taken from what others had computed
+};
+
+// What has come since the last look. After `outcome` nothing follows.
+struct RequestProgress {
+    std::string text;  // valid UTF-8
+    std::vector<Token> tokens;
+    std::optional<RequestOutcome> outcome;
+};
+
+// Shared by one consumer at a time, on any thread, and the engine thread. `model_hold` is kept until the
+// request is deleted: whatever the request needs alive.
+class Request : public RefCounted {
+  public:
+    Request(RequestOptions options, std::shared_ptr<const void> model_hold);
+    ~Request() override = default;
+
+    [[nodiscard]] const RequestOptions& options() const { return options_; }
+
+    // Consumer. Waits for tokens or the end. kTimedOut; kInterrupted: a signal, or Parker::interrupt();
+    // otherwise the error that ended the request, again at every call.
+    Result<RequestProgress> next(Deadline deadline);
+    // Consumer. Waits for the end; what next() has not given out yet is in the result.
+    Result<RequestProgress> finish(Deadline deadline);
+    // Any thread. The engine drops the request within one step. What came until then stays readable.
+    void cancel() { cancelled_.store(true, std::memory_order_relaxed); }
+    [[nodiscard]] bool cancelled() const { return cancelled_.load(std::memory_order_relaxed); }
+
+    // Engine thread.
+    void mark_started();
+    void mark_reused(std::int32_t tokens);
+    void append(Token token, std::string_view text);
+    // `text` is what was held back. Each request gets exactly one of these two.
+    void complete(FinishReason reason, std::string_view text);
+    void fail(Error error);
+
+  private:
+    enum class Until : bool { kAnything, kFinished };
+
+    Result<RequestProgress> wait(Deadline deadline, Until until);
+    void wake(Until reached);
+    [[nodiscard]] double seconds() const { return seconds_between(created_, Clock::now()); }
+
+    const RequestOptions options_;
+    const std::shared_ptr<const void> model_hold_;
+    const Clock::time_point created_ = Clock::now();
+    std::atomic<bool> cancelled_{false};
+
+    std::mutex mutex_;
+    Parker* waiter_ = nullptr;  // the consumer, while it waits
+    Until awaited_ = Until::kAnything;
+    RequestProgress progress_;  // not yet given out
+    RequestTimings timings_;
+    std::int32_t reused_tokens_ = 0;
+    bool finished_ = false;
+    RequestOutcome outcome_;
+    std::optional<Error> error_;
+};
+
+}  // namespace syncyte

@@ -1,0 +1,100 @@
+// Continuous batching: every request for one model, from every interpreter, shares each batch step.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/ref.h"
+#include "engine/model.h"
+#include "engine/sampler.h"
+#include "scheduler/output_text.h"
+#include "scheduler/request.h"
+
+namespace syncyte {
+
+struct SchedulerOptions {
+    std::int32_t max_sequences = 8;    // requests computed together
+    std::int32_t context_length = 0;   // tokens of one sequence, prompt and answer
+    std::int32_t cells = 0;            // tokens of all sequences together: room in the cache
+    std::int32_t rows_per_step = 128;  // decoding first, the rest for prompts: bounds how long a step takes
+};
+
+struct SchedulerStats {
+    std::int32_t running = 0;
+    std::int32_t waiting = 0;
+    std::int32_t reserved_cells = 0;
+    std::uint64_t steps = 0;
+    std::uint64_t rows = 0;
+};
+
+// Requests are served first come, first served. One is admitted when a sequence is free and the cache has
+// room for its prompt and all it may generate: once admitted it never runs out of room, and it ends with
+// the same reason whoever runs beside it.
+class Scheduler {
+  public:
+    // `context` must be of `model`.
+    Scheduler(std::shared_ptr<const Model> model, std::unique_ptr<Context> context,
+              const SchedulerOptions& options);
+    ~Scheduler();
+    Scheduler(const Scheduler&) = delete;
+    Scheduler& operator=(const Scheduler&) = delete;
+
+    // Any thread. After fail_all() the request fails at once, with that error.
+    void submit(Ref<Request> request);
+    // Any thread: why a request with such a prompt can never run, if so.
+    [[nodiscard]] Result<void> check_prompt(std::size_t tokens) const;
+    [[nodiscard]] SchedulerStats stats() const;
+    // Any thread: makes the running step end soon; the scheduler then fails everything it holds.
+    void interrupt() { context_->interrupt(); }
+
+    // Engine thread: one round of receive, schedule, forward, process. False when there was nothing to do.
+    bool step();
+    // Engine thread: ends every request, and every later one, with `error`.
+    void fail_all(const Error& error);
+    // Engine thread: threads of the next steps.
+    void set_threads(std::int32_t threads) { context_->set_threads(threads); }
+
+    [[nodiscard]] const SchedulerOptions& options() const { return options_; }
+
+  private:
+    struct Sequence;
+
+    void receive();
+    void admit();
+    void build_rows();
+    Result<void> forward();
+    void process();
+    void process_token(Sequence& sequence, Token token);
+    void retire(Sequence& sequence);
+    void drop_cancelled();
+    void publish_stats();
+    [[nodiscard]] std::int32_t cells_needed(const Request& request) const;
+    [[nodiscard]] bool is_end(Token token) const;
+
+    const std::shared_ptr<const Model> model_;
+    const std::unique_ptr<Context> context_;
+    const SchedulerOptions options_;
+
+    // Shared with other threads.
+    mutable std::mutex mutex_;
+    std::vector<Ref<Request>> inbox_;
+    std::optional<Error> failed_;
+    SchedulerStats stats_;
+
+    // Engine thread only.
+    std::vector<Ref<Request>> received_;
+    std::deque<Ref<Request>> waiting_;
+    std::vector<std::unique_ptr<Sequence>> running_;  // oldest first
+    std::vector<SequenceId> free_sequences_;
+    std::int32_t reserved_cells_ = 0;
+    std::vector<BatchRow> rows_;
+    std::uint64_t steps_ = 0;
+    std::uint64_t rows_done_ = 0;
+};
+
+}  // namespace syncyte

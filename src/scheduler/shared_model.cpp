@@ -1,0 +1,227 @@
+#include "scheduler/shared_model.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <compare>
+#include <condition_variable>
+#include <filesystem>
+#include <map>
+#include <mutex>
+#include <system_error>
+#include <utility>
+
+#include "base/cpu.h"
+#include "engine/llama_model.h"
+#include "scheduler/engine_thread.h"
+
+namespace syncyte {
+
+namespace {
+
+constexpr std::int32_t kDefaultContext = 4096;
+constexpr std::int32_t kDefaultSequences = 16;
+constexpr std::int32_t kMostSequences = 256;  // libllama's limit
+constexpr std::int32_t kMostThreads = 512;    // ggml's limit
+constexpr std::int32_t kMostContext = 1 << 24;
+constexpr std::int32_t kDefaultCells = 4096;  // more only for a longer context_length
+constexpr std::int32_t kRowsPerStep = 128;
+
+std::atomic<std::size_t> open_count{0};
+
+// What makes a file the same file.
+struct FileId {
+    dev_t device;
+    ino_t inode;
+    off_t size;
+    std::int64_t changed;  // nanoseconds
+
+    friend auto operator<=>(const FileId&, const FileId&) = default;
+};
+
+Result<FileId> identify(const std::string& path) {
+    struct stat status{};
+    if (path.find('\0') != std::string::npos) {
+        return failure(ErrorCode::kInvalidArgument, "a path cannot hold a null character");
+    }
+    if (::stat(path.c_str(), &status) != 0) {
+        const int error = errno;
+        const bool missing = error == ENOENT || error == ENOTDIR;
+        return failure(missing ? ErrorCode::kNotFound : ErrorCode::kIo,
+                       path + ": " + (missing ? "no such file" : std::generic_category().message(error)));
+    }
+    return FileId{status.st_dev, status.st_ino, status.st_size,
+                  status.st_mtim.tv_sec * 1'000'000'000 + status.st_mtim.tv_nsec};
+}
+
+Result<void> check_range(const char* name, const std::optional<std::int32_t>& value, std::int32_t least,
+                         std::int32_t most) {
+    if (!value || (*value >= least && *value <= most)) return {};
+    return failure(ErrorCode::kInvalidArgument, std::string(name) + " must be " + std::to_string(least) +
+                                                    " to " + std::to_string(most) + ", not " +
+                                                    std::to_string(*value));
+}
+
+Result<void> check_ranges(const ModelOptions& options) {
+    if (auto fits = check_range("context_length", options.context_length, 2, kMostContext); !fits)
+        return fits;
+    if (auto fits = check_range("max_sequences", options.max_sequences, 1, kMostSequences); !fits)
+        return fits;
+    return check_range("threads", options.threads, 1, kMostThreads);
+}
+
+Result<void> check_same(const char* name, const std::optional<std::int32_t>& wanted, std::int32_t actual) {
+    if (!wanted || *wanted == actual) return {};
+    return failure(ErrorCode::kInvalidArgument, "this process has the model open with " + std::string(name) +
+                                                    "=" + std::to_string(actual) + ", not " +
+                                                    std::to_string(*wanted) +
+                                                    "; leave the option out, or close the model first");
+}
+
+}  // namespace
+
+struct SharedModel::Core {
+    std::string path;
+    std::int32_t threads = 1;
+    std::shared_ptr<const Model> model;
+    std::shared_ptr<Scheduler> scheduler;
+
+    Core() { ++open_count; }
+    ~Core() {
+        // The scheduler takes the weights along, and the context goes before them.
+        model = nullptr;
+        if (scheduler) EngineThread::of_process().remove(std::move(scheduler));
+        --open_count;
+    }
+    Core(const Core&) = delete;
+    Core& operator=(const Core&) = delete;
+};
+
+// Which files are open. Of files being loaded, others wait for the outcome.
+class ModelRegistry {
+  public:
+    static ModelRegistry& of_process() {
+        static auto* const registry = new ModelRegistry;
+        return *registry;
+    }
+
+    Result<Ref<SharedModel>> open(const std::string& path, const ModelOptions& options) {
+        if (auto usable = EngineThread::of_process().usable(); !usable) {
+            return std::unexpected(std::move(usable.error()));
+        }
+        if (auto fits = check_ranges(options); !fits) return std::unexpected(std::move(fits.error()));
+        const Result<FileId> file = identify(path);
+        if (!file) return std::unexpected(file.error());
+
+        std::unique_lock lock(mutex_);
+        while (true) {
+            const auto found = entries_.find(*file);
+            if (found == entries_.end()) break;
+            if (auto core = found->second.core.lock()) return join(std::move(core), options);
+            if (!found->second.loading) break;
+            loaded_.wait(lock);
+        }
+        std::erase_if(entries_, [](const auto& e) { return !e.second.loading && e.second.core.expired(); });
+        entries_[*file].loading = true;
+        lock.unlock();
+        Result<std::shared_ptr<SharedModel::Core>> core = load(path, options);
+        lock.lock();
+        if (core) {
+            entries_[*file] = {.core = *core, .loading = false};
+        } else {
+            entries_.erase(*file);
+        }
+        loaded_.notify_all();
+        lock.unlock();
+        if (!core) return std::unexpected(std::move(core.error()));
+        return Ref<SharedModel>::adopt(new SharedModel(std::move(*core)));
+    }
+
+  private:
+    struct Entry {
+        std::weak_ptr<SharedModel::Core> core;
+        bool loading = false;
+    };
+
+    static Result<Ref<SharedModel>> join(std::shared_ptr<SharedModel::Core> core,
+                                         const ModelOptions& options) {
+        const SchedulerOptions& limits = core->scheduler->options();
+        Result<void> same = check_same("context_length", options.context_length, limits.context_length);
+        if (same) same = check_same("max_sequences", options.max_sequences, limits.max_sequences);
+        if (same) same = check_same("threads", options.threads, core->threads);
+        if (!same) return std::unexpected(std::move(same.error()));
+        return Ref<SharedModel>::adopt(new SharedModel(std::move(core)));
+    }
+
+    static Result<std::shared_ptr<SharedModel::Core>> load(const std::string& path,
+                                                           const ModelOptions& options) {
+        Result<std::shared_ptr<const Model>> model = load_llama_model(path);
+        if (!model) return std::unexpected(std::move(model.error()));
+        SchedulerOptions limits;
+        limits.max_sequences = options.max_sequences.value_or(kDefaultSequences);
+        limits.context_length =
+            options.context_length.value_or(std::clamp((*model)->info().trained_context, 2, kDefaultContext));
+        // Room for all sequences at full length where that is little.
+        const std::int64_t all = std::int64_t{limits.context_length} * limits.max_sequences;
+        limits.cells = std::max(limits.context_length,
+                                static_cast<std::int32_t>(std::min<std::int64_t>(all, kDefaultCells)));
+        limits.rows_per_step = std::max(kRowsPerStep, limits.max_sequences);
+
+        auto core = std::make_shared<SharedModel::Core>();
+        core->threads = options.threads.value_or(usable_cores());
+        auto context = (*model)->make_context({.cells = limits.cells,
+                                               .max_sequences = limits.max_sequences,
+                                               .rows_per_step = limits.rows_per_step,
+                                               .threads = core->threads});
+        if (!context) {
+            context.error().message = path + ": " + context.error().message;
+            return std::unexpected(std::move(context.error()));
+        }
+        std::error_code ignored;
+        core->path = std::filesystem::absolute(path, ignored).string();
+        core->model = *model;
+        core->scheduler = std::make_shared<Scheduler>(std::move(*model), std::move(*context), limits);
+        if (auto added = EngineThread::of_process().add(core->scheduler); !added) {
+            return std::unexpected(std::move(added.error()));
+        }
+        return core;
+    }
+
+    std::mutex mutex_;
+    std::condition_variable loaded_;
+    std::map<FileId, Entry> entries_;
+};
+
+Result<Ref<SharedModel>> SharedModel::open(const std::string& path, const ModelOptions& options) {
+    return ModelRegistry::of_process().open(path, options);
+}
+
+Ref<SharedModel> SharedModel::again() const { return Ref<SharedModel>::adopt(new SharedModel(core_)); }
+
+const Model& SharedModel::model() const { return *core_->model; }
+
+const std::string& SharedModel::path() const { return core_->path; }
+
+std::int32_t SharedModel::threads() const { return core_->threads; }
+
+const SchedulerOptions& SharedModel::limits() const { return core_->scheduler->options(); }
+
+SchedulerStats SharedModel::stats() const { return core_->scheduler->stats(); }
+
+Result<Ref<Request>> SharedModel::submit(RequestOptions options) const {
+    EngineThread& engine = EngineThread::of_process();
+    if (Result<void> can = engine.usable(); !can) return std::unexpected(std::move(can.error()));
+    if (Result<void> fits = core_->scheduler->check_prompt(options.prompt.size()); !fits) {
+        return std::unexpected(std::move(fits.error()));
+    }
+    Ref<Request> request = make_ref<Request>(std::move(options), core_);
+    core_->scheduler->submit(request);
+    engine.wake();
+    return request;
+}
+
+std::size_t open_models() { return open_count.load(); }
+
+}  // namespace syncyte

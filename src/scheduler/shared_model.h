@@ -1,0 +1,57 @@
+// A model as the whole process knows it: whoever opens the same file, in any interpreter, gets the same
+// weights and the same engine.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/error.h"
+#include "base/ref.h"
+#include "engine/model.h"
+#include "scheduler/request.h"
+#include "scheduler/scheduler.h"
+
+namespace syncyte {
+
+// What is left out is decided by the first who opens the file; later ones take what is there.
+struct ModelOptions {
+    std::optional<std::int32_t> context_length;  // tokens; default: what it was trained on, 4096 at most
+    std::optional<std::int32_t> max_sequences;   // 1 to 256; default 16
+    std::optional<std::int32_t> threads;         // 1 to 512; default: the cores this process may use
+};
+
+// One user's hold on a model. Any thread. The weights go when the last hold and the last request are gone.
+class SharedModel : public RefCounted {
+  public:
+    // Loads the file, or joins whoever has it open. Same file means same device, inode, size and time of
+    // change. Takes as long as reading it. kNotFound, kIo, kModel as load_llama_model(); kInvalidArgument: an
+    // option out of range, or other than what the file is open with.
+    static Result<Ref<SharedModel>> open(const std::string& path, const ModelOptions& options);
+    // A hold of its own on the same model.
+    [[nodiscard]] Ref<SharedModel> again() const;
+
+    [[nodiscard]] const Model& model() const;
+    [[nodiscard]] const std::string& path() const;  // absolute, as first opened
+    [[nodiscard]] std::int32_t threads() const;
+    [[nodiscard]] const SchedulerOptions& limits() const;
+    [[nodiscard]] SchedulerStats stats() const;
+
+    // kInvalidArgument: the prompt is empty or as long as the context.
+    Result<Ref<Request>> submit(RequestOptions options) const;
+
+  private:
+    struct Core;
+    friend class ModelRegistry;
+
+    explicit SharedModel(std::shared_ptr<Core> core) : core_(std::move(core)) {}
+    ~SharedModel() override = default;
+
+    const std::shared_ptr<Core> core_;
+};
+
+// Models whose weights are in memory right now. For tests and statistics.
+std::size_t open_models();
+
+}  // namespace syncyte
