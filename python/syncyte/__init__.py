@@ -10,10 +10,12 @@ from syncyte._core import CancelledError, ClosedError, Error, ModelError, Overlo
 if TYPE_CHECKING:
     from syncyte._completion import Completion, ModelInfo, Timings, Usage
     from syncyte._model import Model, Stream, versions
+    from syncyte._pool import InterpreterPool
 
 # Public name -> the private module that defines it.
 _modules: dict[str, str] = {
     "Completion": "_completion",
+    "InterpreterPool": "_pool",
     "Model": "_model",
     "ModelInfo": "_completion",
     "Stream": "_model",
@@ -27,6 +29,7 @@ __all__ = [
     "ClosedError",
     "Completion",
     "Error",
+    "InterpreterPool",
     "Model",
     "ModelError",
     "ModelInfo",

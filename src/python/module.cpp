@@ -1,6 +1,9 @@
 // syncyte._core: multi-phase init, one copy of the state per interpreter, safe under a GIL of its own.
 #include <Python.h>
 
+#include "python/bound_map.h"
+#include "python/bound_pool.h"
+#include "python/bound_task.h"
 #include "python/errors.h"
 #include "python/handles.h"
 #include "python/message.h"
@@ -24,11 +27,8 @@ using Register = int (*)(PyObject* module, ModuleState& state);
 // Each bound type or group of functions has one file, and one line here. Order matters only where a
 // type derives from another.
 constexpr Register kRegisters[] = {
-    register_errors,
-    register_handles,
-    register_message,
-    register_model,
-    register_request,
+    register_errors,  register_handles, register_message, register_model,
+    register_request, register_task,    register_map,     register_pool,
 };
 
 int exec_module(PyObject* module) {

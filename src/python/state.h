@@ -29,7 +29,11 @@ struct ModuleState {
     X(restore_handle)            \
     X(pickle_dumps)              \
     X(pickle_loads)              \
-    X(request_type)
+    X(request_type)              \
+    X(task_type)                 \
+    X(function_type)             \
+    X(map_type)                  \
+    X(pool_type)
 
 #define X(name) PyObject* name;
     SYNCYTE_STATE_MEMBERS(X)

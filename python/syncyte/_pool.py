@@ -1,0 +1,473 @@
+"""InterpreterPool: an executor whose workers are interpreters with a GIL each."""
+
+import itertools
+import os
+import sys
+import threading
+import time
+import types
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from concurrent import interpreters
+from concurrent.futures import Executor, Future
+from concurrent.futures import _base as base
+from concurrent.futures.interpreter import BrokenInterpreterPool
+from typing import Any
+
+from syncyte import _core, _travel, _worker
+
+__all__ = ["InterpreterPool", "PoolFuture"]
+
+# How a task ended, as the core numbers it.
+_RETURNED, _RAISED, _CANCELLED, _TIMED_OUT, _BROKEN = range(5)
+_STATES = ("starting", "idle", "busy", "gone")
+
+# Of this interpreter: its workers, their interpreters, the futures somebody waits for by other means than
+# result(), and its open pools by id.
+_crew = _core.Crew()
+_interpreters: list[interpreters.Interpreter] = []
+_watched: dict[int, PoolFuture] = {}
+_pools: weakref.WeakValueDictionary[int, InterpreterPool] = weakref.WeakValueDictionary()
+_lazy = threading.Lock()
+_exiting = False
+
+# Callables that are equal only to themselves, and so can be remembered by a pool.
+_REMEMBERED = (types.FunctionType, types.BuiltinFunctionType, type)
+
+
+def _open() -> tuple[int, int]:
+    """Make an interpreter: its id, and where its state is. Called by a new worker's thread."""
+    interpreter = interpreters.create()
+    _interpreters.append(interpreter)
+    interpreter.exec(f"import sys; sys.path[:] = {sys.path!r}")
+    return interpreter.id, interpreter.call(_core.interpreter_address)
+
+
+def _deliver(kind: int, id: int) -> None:
+    """Called on the notifier's thread: a watched task ended (0), or a pool broke (1)."""
+    if kind == 0:
+        future = _watched.pop(id, None)
+        if future is not None:
+            future._finish()
+        return
+    pool = _pools.get(id)
+    if pool is not None:
+        pool._break()
+
+
+def _close_all() -> None:
+    """Finish what was submitted, end the workers, close their interpreters; before the interpreter's exit."""
+    global _exiting
+    _exiting = True
+    for pool in list(_pools.values()):
+        pool.shutdown(wait=False)
+    _crew.dismiss()
+    interrupted = isinstance(getattr(sys, "last_exc", None), KeyboardInterrupt)
+    while True:
+        try:
+            if interrupted:
+                _interrupt_running()
+            else:
+                _crew.wait_gone(None)
+            break
+        except KeyboardInterrupt:
+            interrupted = True
+    _crew.stop_notifier()
+    for interpreter in _interpreters:
+        interpreter.close()
+    _interpreters.clear()
+
+
+def _interrupt_running() -> None:
+    """Give running tasks half a second to end by an exception; what is stuck in a C call ends with us."""
+    for pool in list(_pools.values()):
+        pool._core.cancel_waiting()
+    for _ in range(10):
+        _crew.interrupt_all()
+        try:
+            _crew.wait_gone(0.05)
+        except TimeoutError:
+            continue
+        return
+    import signal
+
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+threading._register_atexit(_close_all)  # type: ignore[attr-defined]
+
+
+class PoolFuture(Future[Any]):
+    """The future of a task; everything of concurrent.futures works with it.
+
+    Waiting for its result goes straight to the task in the core. The attributes that the standard library
+    shares between futures, waiters and callbacks come to life when they are first needed; from then on the
+    notifier's thread tells of the end.
+
+    `worker` and `interpreter_id` say where it ran, once it has started.
+    """
+
+    _settled: str | None = None
+    _error: BaseException | None = None
+
+    def __init__(self, task: _core.Task) -> None:
+        self._task = task
+
+    @property
+    def worker(self) -> int | None:
+        """Index of the worker that ran the task."""
+        return self._task.worker
+
+    @property
+    def interpreter_id(self) -> int | None:
+        """Id of the interpreter that ran the task."""
+        return self._task.interpreter
+
+    def result(self, timeout: float | None = None) -> Any:
+        """As concurrent.futures.Future.result."""
+        value = self._task.result(timeout)
+        if value is self._task:
+            try:
+                raise self._failure()
+            finally:
+                self = None  # type: ignore[assignment]  # its exception's traceback refers to this frame
+        return value
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """As concurrent.futures.Future.exception."""
+        self._task.wait(timeout)
+        if self._task.ending == _CANCELLED:
+            raise base.CancelledError
+        return self._exception
+
+    def done(self) -> bool:
+        """Whether the task was cancelled or is over."""
+        return self._task.done()
+
+    def running(self) -> bool:
+        """Whether the task runs now."""
+        return self._task.running()
+
+    def cancelled(self) -> bool:
+        """Whether the task was cancelled."""
+        return self._task.ending == _CANCELLED
+
+    def cancel(self) -> bool:
+        """End the task if it has not started; False when it runs or is over."""
+        if self._task.cancel():
+            if "_own_condition" in self.__dict__:
+                self._finish()
+            return True
+        return self._task.ending == _CANCELLED
+
+    def _failure(self) -> BaseException:
+        if self._task.ending == _CANCELLED:
+            return base.CancelledError()
+        if self._error is None:
+            self._error = _rebuild(self._task.failure())
+        return self._error
+
+    # What concurrent.futures' own code reads and writes.
+
+    @property
+    def _state(self) -> str:  # type: ignore[override]
+        if self._settled is not None:
+            return self._settled
+        if self._task.done():
+            if "_own_condition" in self.__dict__:
+                with self._own_condition:
+                    self._settle()
+                    assert self._settled is not None
+                    return self._settled
+            return base.CANCELLED_AND_NOTIFIED if self._task.ending == _CANCELLED else base.FINISHED
+        return base.RUNNING if self._task.running() else base.PENDING
+
+    @property
+    def _result(self) -> Any:  # type: ignore[override]
+        return self._task.result() if self._task.ending == _RETURNED else None
+
+    @property
+    def _exception(self) -> BaseException | None:  # type: ignore[override]
+        if self._task.ending == _RETURNED:
+            try:
+                self._task.result()
+            except BaseException as error:  # it travelled, but cannot be rebuilt here
+                return error
+            return None
+        return None if self._task.ending in (None, _CANCELLED) else self._failure()
+
+    @property
+    def _condition(self) -> threading.Condition:  # type: ignore[override]
+        condition: threading.Condition | None = self.__dict__.get("_own_condition")
+        if condition is not None:
+            return condition
+        with _lazy:
+            if "_own_condition" not in self.__dict__:
+                self._waiters: list[Any] = []
+                self._done_callbacks: list[Callable[[Future[Any]], object]] = []
+                self._own_condition = threading.Condition()
+        _watched[self._task.id] = self
+        if not _crew.watch(self._task):
+            _watched.pop(self._task.id, None)
+            self._finish()
+        return self._own_condition
+
+    def _settle(self) -> None:
+        """Tell waiters of the end, once; with the condition held."""
+        if self._settled is not None or not self._task.done():
+            return
+        ending = self._task.ending
+        self._settled = base.CANCELLED_AND_NOTIFIED if ending == _CANCELLED else base.FINISHED
+        for waiter in self._waiters:
+            if ending == _CANCELLED:
+                waiter.add_cancelled(self)
+            elif ending == _RETURNED:
+                waiter.add_result(self)
+            else:
+                waiter.add_exception(self)
+        self._own_condition.notify_all()
+
+    def _finish(self) -> None:
+        """Tell waiters and callbacks of the end; each is told once, whoever comes first."""
+        with self._own_condition:
+            self._settle()
+            callbacks = self._done_callbacks[:]
+            self._done_callbacks.clear()
+        for callback in callbacks:
+            try:
+                callback(self)
+            except Exception:
+                base.LOGGER.exception("exception calling callback for %r", self)
+
+
+def _rebuild(failure: tuple[int, BaseException | None, tuple[str, ...] | None, str]) -> BaseException:
+    """Return the exception that stands for a task which did not return."""
+    ending, exception, display, message = failure
+    if ending == _CANCELLED:
+        return base.CancelledError()
+    if ending == _TIMED_OUT:
+        return TimeoutError(message)
+    if ending == _BROKEN:
+        return BrokenInterpreterPool(message)
+    if display is None:
+        return exception or _core.Error(message)
+    module, qualname, name, text, line, shown = display
+    kind = types.SimpleNamespace(__name__=name, __qualname__=qualname, __module__=module)
+    info = types.SimpleNamespace(type=kind, msg=text, formatted=line, errdisplay=shown)
+    cause = interpreters.ExecutionFailed(info)
+    if exception is None:
+        exception = _core.Error(f"{module}.{qualname}: {text} (the exception itself could not travel)")
+    exception.__cause__ = cause
+    return exception
+
+
+def _main_script() -> tuple[str | None, str | None]:
+    """Return path and module name of the program's script, for workers that look for its classes."""
+    if interpreters.get_current() != interpreters.get_main():
+        return _worker.main_script()
+    main = sys.modules["__main__"]
+    sys.modules.setdefault("__mp_main__", main)  # what workers' instances of its classes are found under
+    spec = getattr(main, "__spec__", None)
+    if spec is not None:
+        return None, spec.name
+    path = getattr(main, "__file__", None)
+    return (None if path is None else str(os.path.abspath(path))), None  # noqa: PTH100
+
+
+def _results(started: _core.Map, end: float | None) -> Iterator[Any]:
+    try:
+        while batch := started.take(None if end is None else max(0.0, end - time.monotonic())):
+            if isinstance(batch, tuple):
+                raise _rebuild(batch)
+            batch.reverse()
+            while batch:
+                yield batch.pop()
+    finally:
+        started.stop()
+
+
+class InterpreterPool(Executor):
+    """A concurrent.futures.Executor whose workers are interpreters of this process, each with its own GIL.
+
+    max_workers: how many; the number of usable cores when None.
+    thread_name_prefix: as debuggers and `top` show the workers' threads.
+    initializer, initargs: called once in each worker before its first task. When it raises, the pool is
+        broken: its futures, and submit(), raise concurrent.futures.interpreter.BrokenInterpreterPool.
+    warmup: source text or a callable, run in each worker at the start, before the initializer.
+    max_pending: how many tasks may wait; submit() blocks when that many do. None: no limit.
+
+    All workers start at once and get ready in parallel. When the pool ends, they go to the next pool that
+    this interpreter opens: libraries stay imported there, but __main__ and the program's own modules start
+    afresh.
+
+    Functions travel by name where other interpreters can import them; those of __main__, lambdas and
+    closures by their code, with the globals they use. Arguments and results travel as a queue's messages do.
+    """
+
+    _counter = itertools.count().__next__
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        thread_name_prefix: str = "",
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        *,
+        warmup: str | Callable[[], object] | None = "import json, re",
+        max_pending: int | None = None,
+    ) -> None:
+        if max_workers is None:
+            max_workers = os.process_cpu_count() or 1
+        if max_workers <= 0:
+            raise ValueError("max_workers must be greater than 0")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        if max_pending is not None and max_pending <= 0:
+            raise ValueError("max_pending must be greater than 0")
+        if _worker.is_loading_main():
+            raise RuntimeError(
+                "a pool was opened while an interpreter was importing the program's script for its classes; "
+                'guard the script\'s main part by: if __name__ == "__main__":'
+            )
+        if _exiting:
+            raise RuntimeError("cannot open a pool after interpreter shutdown")
+        self._max_workers = max_workers
+        self._thread_name_prefix = thread_name_prefix or f"InterpreterPool-{self._counter()}"
+        self._shutdown = False
+        self._broken: str | bool = False
+        self._bounded = max_pending is not None
+        self._functions: dict[object, tuple[_core.Function, _travel.Dumped]] = {}
+        setup = (
+            sys.path[:],
+            *_main_script(),
+            warmup if warmup is None or isinstance(warmup, str) else _travel.dump(warmup).data,
+            None if initializer is None else _travel.dump(initializer).data,
+            tuple(initargs),
+        )
+        self._core = _crew.open_pool(max_workers, max_pending or 0, self._thread_name_prefix, setup)
+        _pools[self._core.id] = self
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> PoolFuture:
+        """Schedule `fn(*args, **kwargs)` and return its future.
+
+        What cannot travel makes the future raise concurrent.interpreters.NotShareableError, saying what.
+        """
+        if self._shutdown or self._broken:
+            self._refuse()
+        try:
+            return PoolFuture(self._core.submit(self._known(fn)[0], args, kwargs or None))
+        except _core.ClosedError:
+            self._refuse()
+            raise
+        except Exception:
+            return self._submit_whole(fn, args, kwargs)
+
+    def map(
+        self,
+        fn: Callable[..., Any],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+    ) -> Iterator[Any]:
+        """As concurrent.futures.Executor.map.
+
+        chunksize: how many calls a worker takes at a time; by default as many as take it about 0.2 ms.
+        """
+        if buffersize is not None or self._bounded or not iterables:
+            return super().map(fn, *iterables, timeout=timeout, buffersize=buffersize)
+        if chunksize is not None and chunksize < 1:
+            raise ValueError("chunksize must be >= 1")
+        if self._shutdown or self._broken:
+            self._refuse()
+        end = None if timeout is None else time.monotonic() + timeout
+        items = list(zip(*iterables, strict=False))
+        try:
+            started = self._core.map(self._known(fn)[0], items, chunksize or 0)
+        except _core.ClosedError:
+            self._refuse()
+            raise
+        except (
+            Exception
+        ):  # something cannot travel as a message: call by call then, so that only that one fails
+            return super().map(fn, *zip(*items, strict=True), timeout=timeout) if items else iter(())
+        return _results(started, end)
+
+    def _known(self, fn: Callable[..., Any]) -> tuple[_core.Function, _travel.Dumped]:
+        """Return `fn` as the workers know it, made anew when what it carries has changed."""
+        try:
+            known = self._functions.get(fn)
+        except TypeError:  # not hashable
+            known = None
+        if known is not None and known[1].still_holds(fn):
+            return known
+        dumped = _travel.dump(fn)
+        entry = (_core.Function(dumped.data, dumped.checks is not None), dumped)
+        if dumped.checks is not None and isinstance(fn, _REMEMBERED):
+            if len(self._functions) >= 256:
+                self._functions.clear()
+            self._functions[fn] = entry
+        return entry
+
+    def _submit_whole(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> PoolFuture:
+        """Carry a call whose parts cannot travel as a queue's message; a function among them, say."""
+        try:
+            whole = _core.Function(_travel.dump_call(fn, args, kwargs), False)
+            return PoolFuture(self._core.submit(whole, (), None))
+        except interpreters.NotShareableError as refusal:
+            failed = Future[Any]()
+            failed.set_exception(refusal)
+            return failed  # type: ignore[return-value]
+
+    def _refuse(self) -> None:
+        if self._broken:
+            raise BrokenInterpreterPool(self._broken)
+        if _exiting:
+            raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+        if self._shutdown:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+
+    def _break(self) -> None:
+        """Say why no worker can serve, and fail what waits; on the notifier's thread."""
+        failure = self._core.failure()
+        if failure is None or self._broken:
+            return
+        error = _rebuild(failure)
+        base.LOGGER.critical("Exception in initializer:", exc_info=error)
+        self._broken = f"a worker could not start, the pool is not usable anymore: {error}"
+        self._core.break_waiting(self._broken)
+
+    def wait_ready(self, timeout: float | None = None) -> None:
+        """Block until every worker is warm. TimeoutError; BrokenInterpreterPool when one could not start."""
+        self._core.wait_ready(timeout)
+        failure = self._core.failure()
+        if failure is not None:
+            raise BrokenInterpreterPool("a worker could not start") from _rebuild(failure)
+
+    def stats(self) -> list[dict[str, Any]]:
+        """Return, for each worker: worker, state, interpreter_id, tasks, busy (seconds)."""
+        return [
+            {
+                "worker": index,
+                "state": _STATES[state],
+                "interpreter_id": None if interpreter < 0 else interpreter,
+                "tasks": tasks,
+                "busy": busy,
+            }
+            for index, (state, interpreter, tasks, busy) in enumerate(self._core.stats())
+        ]
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """As concurrent.futures.Executor.shutdown."""
+        self._shutdown = True
+        if cancel_futures:
+            self._core.cancel_waiting()
+        self._core.close()
+        if wait:
+            self._core.wait_left(None)

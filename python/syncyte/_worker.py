@@ -1,0 +1,217 @@
+"""What a pool's worker needs of Python, inside its interpreter. Kept lean: every interpreter imports it."""
+
+import os
+import sys
+import types
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+_Setup = tuple[list[str], str | None, str | None, str | bytes | None, bytes | None, tuple[object, ...]]
+
+
+class TaskInterrupted(BaseException):
+    """Raised inside a task that was cancelled, or whose time is up; `except Exception` does not catch it.
+
+    Its finally clauses and context managers run. What a task does after catching it is dropped.
+    """
+
+
+# The names a bare __main__ has, and what was last shipped into each namespace: (module, name) -> bytes.
+_bare_main = frozenset(sys.modules["__main__"].__dict__)
+_shipped: dict[tuple[str, str], bytes] = {}
+_namespaces: dict[str, dict[str, object]] = {}
+# Called when the pool that runs here ends.
+at_leave: list[Callable[[], object]] = []
+_main_path: str | None = None
+_main_name: str | None = None
+_main_state = "unloaded"
+
+
+def load(data: bytes) -> object:
+    """Return the callable that `syncyte._travel.dump` wrote."""
+    kind, body = data[:1], data[1:]
+    if kind == b"N":
+        module, _, qualname = body.decode().partition(":")
+        target = _import(module)
+        for part in qualname.split("."):
+            target = getattr(target, part)
+        return target
+    import pickle
+
+    if kind == b"P":
+        return pickle.loads(body)
+    entries, payload = pickle.loads(body)
+    for key, value in entries:
+        if _shipped.get(key) != value:
+            _shipped[key] = value
+            namespace(key[0])[key[1]] = pickle.loads(value)
+    return pickle.loads(payload)
+
+
+def _import(name: str) -> object:
+    module = sys.modules.get(name)
+    if module is None:
+        __import__(name)
+        module = sys.modules[name]
+    return module
+
+
+def namespace(module: str) -> dict[str, object]:
+    """Return the globals that functions shipped from `module` share here."""
+    if module == "__main__":
+        return sys.modules["__main__"].__dict__
+    found = _namespaces.get(module)
+    if found is None:
+        import builtins
+
+        found = _namespaces[module] = {"__name__": module, "__builtins__": builtins}
+    return found
+
+
+def load_code(data: bytes) -> object:
+    """Return a code object."""
+    import marshal
+
+    return marshal.loads(data)
+
+
+def make_function(
+    code: types.CodeType, module: str, name: str, qualname: str, doc: str | None
+) -> types.FunctionType:
+    """Return a function whose globals are what all functions shipped from `module` share."""
+    cells = tuple(types.CellType() for _ in code.co_freevars) or None
+    fn = types.FunctionType(code, namespace(module), name, None, cells)
+    fn.__module__, fn.__qualname__, fn.__doc__ = module, qualname, doc
+    return fn
+
+
+def set_function_state(fn: types.FunctionType, state: tuple[Any, ...]) -> None:
+    """Fill in what may refer back to the function itself."""
+    contents, defaults, kwdefaults, attributes = state
+    for cell, content in zip(fn.__closure__ or (), contents or (), strict=True):
+        if content:
+            cell.cell_contents = content[0]
+    fn.__defaults__, fn.__kwdefaults__ = defaults, kwdefaults
+    if attributes:
+        fn.__dict__.update(attributes)
+
+
+def describe(error: BaseException) -> tuple[str, str, str, str, str, str]:
+    """Return an exception's module, qualified name, name, message, one-line form and full traceback."""
+    kind = type(error)
+    try:
+        message = str(error)
+    except BaseException:
+        message = "<exception str() failed>"
+    line = f"{kind.__name__}: {message}" if message else kind.__name__
+    try:
+        import traceback
+
+        shown = "".join(traceback.format_exception(error)).rstrip()
+    except BaseException:
+        shown = line
+    parts = (kind.__module__, kind.__qualname__, kind.__name__, message, line, shown)
+    return tuple(part.encode("utf-8", "backslashreplace").decode() for part in parts)  # type: ignore[return-value]
+
+
+def enter(setup: _Setup) -> None:
+    """Prepare this interpreter for a pool; called in each worker before its first task."""
+    global _main_path, _main_name, _main_state
+    path, _main_path, _main_name, warmup, initializer, initargs = setup
+    _main_state = "unloaded"
+    sys.path[:] = path
+    os.reload_environ()
+    # Lines of several workers do not mix, and none waits for an exit to appear.
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(line_buffering=True)
+    sys.modules["__main__"].__dict__["__getattr__"] = _main_attribute
+    if isinstance(warmup, str):
+        exec(compile(warmup, "<warmup>", "exec"), {"__name__": "<warmup>"})
+    elif warmup is not None:
+        load(warmup)()  # type: ignore[operator]
+    if initializer is not None:
+        load(initializer)(*initargs)  # type: ignore[operator]
+
+
+def leave() -> None:
+    """Forget what the pool's tasks brought along; imported libraries stay warm."""
+    while at_leave:
+        at_leave.pop()()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    main = sys.modules["__main__"].__dict__
+    changed = len(main) > len(_bare_main) + 1 or bool(_namespaces)
+    for name in [name for name in main if name not in _bare_main]:
+        del main[name]
+    _shipped.clear()
+    _namespaces.clear()
+    for name in [name for name, module in sys.modules.items() if _is_users(name, module)]:
+        del sys.modules[name]
+        changed = True
+    if changed:
+        import gc
+
+        gc.collect()
+
+
+def _is_users(name: str, module: object) -> bool:
+    """Whether a module is the program's own: neither the standard library's nor an installed package's."""
+    top = name.partition(".")[0]
+    if top in sys.stdlib_module_names or top in ("__main__", "syncyte"):
+        return False
+    file = getattr(module, "__file__", None)
+    if file is None:
+        return top == "__mp_main__"
+    return not ("site-packages" in file or "dist-packages" in file or file.endswith(".so"))
+
+
+def _main_attribute(name: str) -> object:
+    """`__main__.__getattr__`: classes of the creator's script are looked for here by pickle.
+
+    The script is run once, as `__mp_main__`, as multiprocessing's spawn does; functions need no script.
+    """
+    if not name.startswith("__") and _main_state == "unloaded" and (_main_path or _main_name):
+        _load_main()
+        main = sys.modules["__main__"].__dict__
+        if name in main:
+            return main[name]
+    raise AttributeError(f"module '__main__' has no attribute {name!r}")
+
+
+def _load_main() -> None:
+    global _main_state
+    import runpy
+
+    _main_state = "loading"
+    try:
+        if _main_name is not None:
+            content = runpy.run_module(_main_name, run_name="__mp_main__", alter_sys=True)
+        else:
+            assert _main_path is not None
+            content = runpy.run_path(_main_path, run_name="__mp_main__")
+    except BaseException:
+        _main_state = "unloaded"
+        raise
+    _main_state = "loaded"
+    module = types.ModuleType("__mp_main__")
+    module.__dict__.update(content)
+    sys.modules["__mp_main__"] = module
+    main = sys.modules["__main__"].__dict__
+    for name, value in content.items():
+        main.setdefault(name, value)
+
+
+def is_loading_main() -> bool:
+    """Whether the creator's script is being run here for its classes."""
+    return _main_state == "loading"
+
+
+def main_script() -> tuple[str | None, str | None]:
+    """Return the path and module name of the script whose classes nested pools need."""
+    return _main_path, _main_name

@@ -1,0 +1,24 @@
+// Tasks and functions as Python objects.
+#pragma once
+
+#include <Python.h>
+
+#include "python/state.h"
+#include "python/task.h"
+
+namespace syncyte::python {
+
+// New references; nullptr with a Python error set.
+PyObject* wrap_task(const ModuleState& state, Ref<Task> task);
+
+// (ending, exception or None, description or None, message) of an outcome that is no result.
+PyObject* failure_tuple(ModuleState& state, const TaskOutcome& outcome);
+
+// nullptr with TypeError set when `object` is not one. Borrowed from `object`.
+const Ref<Task>* task_of(const ModuleState& state, PyObject* object);
+const Ref<Function>* function_of(const ModuleState& state, PyObject* object);
+
+// _core.Task, _core.Function.
+int register_task(PyObject* module, ModuleState& state);
+
+}  // namespace syncyte::python

@@ -1,0 +1,72 @@
+#include "python/crew.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace syncyte::python {
+
+Result<void> Crew::staff(const Ref<Pool>& pool, int first, int count) {
+    const std::lock_guard lock(mutex_);
+    if (dismissed_) return failure(ErrorCode::kClosed, "cannot open a pool after interpreter shutdown");
+    for (int index = first; index < first + count; ++index) {
+        Worker* worker = nullptr;
+        if (idle_.empty()) {
+            workers_.push_back(make_ref<Worker>(Ref<Crew>::share(this), home_));
+            worker = workers_.back().get();
+        } else {
+            worker = idle_.back();
+            idle_.pop_back();
+        }
+        worker->take({.pool = pool, .index = index});
+    }
+    return {};
+}
+
+void Crew::come_home(Worker& worker) {
+    const std::lock_guard lock(mutex_);
+    if (!dismissed_) idle_.push_back(&worker);
+}
+
+void Crew::gone(Worker& worker) {
+    const std::lock_guard lock(mutex_);
+    std::erase(idle_, &worker);
+    ++gone_;
+    waiting_.wake_all();
+}
+
+void Crew::dismiss() {
+    const std::lock_guard lock(mutex_);
+    dismissed_ = true;
+    idle_.clear();
+    for (const Ref<Worker>& worker : workers_) worker->dismiss();
+}
+
+Result<void> Crew::wait_gone(Deadline deadline) {
+    std::vector<Ref<Worker>> gone;
+    {
+        std::unique_lock lock(mutex_);
+        const Result<void> all =
+            wait_until(waiting_, lock, deadline, [this] { return gone_ == workers_.size(); });
+        if (!all) return all;
+        gone.swap(workers_);
+        gone_ = 0;
+    }
+    for (const Ref<Worker>& worker : gone) worker->join();
+    return {};
+}
+
+void Crew::interrupt_all() {
+    std::vector<Ref<Worker>> workers;
+    {
+        const std::lock_guard lock(mutex_);
+        workers = workers_;
+    }
+    for (const Ref<Worker>& worker : workers) worker->interrupt();
+}
+
+std::size_t Crew::idle() const {
+    const std::lock_guard lock(mutex_);
+    return idle_.size();
+}
+
+}  // namespace syncyte::python

@@ -1,0 +1,52 @@
+// All the workers that one interpreter made, busy or between pools.
+#pragma once
+
+#include <Python.h>
+
+#include <mutex>
+#include <vector>
+
+#include "base/ref.h"
+#include "python/notifier.h"
+#include "python/pool.h"
+#include "python/sleepers.h"
+#include "python/worker.h"
+
+namespace syncyte::python {
+
+// Owned by syncyte._pool in the home interpreter. Workers are never destroyed between pools: CPython 3.14
+// does not give back an interpreter's memory, and making one takes ten milliseconds.
+class Crew : public RefCounted {
+  public:
+    explicit Crew(PyInterpreterState* home) : home_(home), notifier_(make_ref<Notifier>(home)) {}
+
+    // Puts workers at the pool's free places: idle ones first, then new ones. kClosed after dismiss().
+    Result<void> staff(const Ref<Pool>& pool, int first, int count);
+
+    // From a worker whose pool is over, or whose thread ends.
+    void come_home(Worker& worker);
+    void gone(Worker& worker);
+
+    // Ends every worker once its pool is done; staff() fails from now on. wait_gone() blocks until all
+    // threads left their interpreters (kTimedOut, kInterrupted); call it detached.
+    void dismiss();
+    Result<void> wait_gone(Deadline deadline);
+
+    // Interrupts what runs in any worker. Detached.
+    void interrupt_all();
+
+    [[nodiscard]] const Ref<Notifier>& notifier() const { return notifier_; }
+    [[nodiscard]] std::size_t idle() const;
+
+  private:
+    PyInterpreterState* const home_;
+    const Ref<Notifier> notifier_;
+    mutable std::mutex mutex_;
+    std::vector<Ref<Worker>> workers_;
+    std::vector<Worker*> idle_;
+    std::size_t gone_ = 0;
+    bool dismissed_ = false;
+    Sleepers waiting_;
+};
+
+}  // namespace syncyte::python

@@ -1,0 +1,68 @@
+#include "python/pool.h"
+
+#include <utility>
+
+#include "python/notifier.h"
+
+namespace syncyte::python {
+
+Pool::Pool(int size, std::size_t max_pending, std::string name, Value setup, Ref<Notifier> notifier)
+    : size_(size),
+      id_(next_id()),
+      name_(std::move(name)),
+      setup_(std::move(setup)),
+      notifier_(std::move(notifier)),
+      jobs_(make_ref<Channel<Ref<Job>>>(max_pending)),
+      records_(std::make_unique<WorkerRecord[]>(static_cast<std::size_t>(size))) {}
+
+Result<void> Pool::submit(Ref<Job>&& job, Deadline deadline) {
+    if (deadline.is_now()) return jobs_->try_put(std::move(job));
+    return jobs_->put(std::move(job), deadline);
+}
+
+void Pool::close() { jobs_->close(); }
+
+void Pool::abandon_waiting(const Error& reason) {
+    dropping_.store(true, std::memory_order_relaxed);
+    while (Result<Ref<Job>> job = jobs_->try_get()) (*job)->abandon(reason);
+}
+
+void Pool::fail(TaskOutcome failure) {
+    {
+        const std::lock_guard lock(mutex_);
+        if (failure_) return;
+        failure_ = std::make_unique<const TaskOutcome>(std::move(failure));
+        failed_.store(failure_.get(), std::memory_order_release);
+    }
+    jobs_->close();
+    notifier_->post({.kind = Event::Kind::kPoolFailed, .id = id_});
+}
+
+Result<Ref<Job>> Pool::try_take() { return jobs_->try_get(); }
+
+Result<Ref<Job>> Pool::take(Deadline deadline) { return jobs_->get(deadline); }
+
+void Pool::ready() {
+    const std::lock_guard lock(mutex_);
+    ++ready_;
+    waiting_.wake_all();
+}
+
+void Pool::left(int index) {
+    record(index).state.store(WorkerState::kGone, std::memory_order_relaxed);
+    const std::lock_guard lock(mutex_);
+    ++left_;
+    waiting_.wake_all();
+}
+
+Result<void> Pool::wait_ready(Deadline deadline) {
+    std::unique_lock lock(mutex_);
+    return wait_until(waiting_, lock, deadline, [this] { return ready_ + left_ >= size_ || failure_; });
+}
+
+Result<void> Pool::wait_left(Deadline deadline) {
+    std::unique_lock lock(mutex_);
+    return wait_until(waiting_, lock, deadline, [this] { return left_ >= size_; });
+}
+
+}  // namespace syncyte::python

@@ -1,0 +1,104 @@
+"""What the pool's tests run in workers: importable there, and importing no more than it needs."""
+
+import sys
+import time
+from typing import Any
+
+STATUS = "untouched"
+
+
+def identity(value: Any) -> Any:
+    return value
+
+
+def interpreter() -> int:
+    from concurrent import interpreters
+
+    return interpreters.get_current().id
+
+
+def set_status(value: str) -> None:
+    global STATUS
+    STATUS = value
+
+
+def get_status() -> str:
+    return STATUS
+
+
+def fail(message: str) -> None:
+    raise LookupError(message)
+
+
+class UnpicklableError(Exception):
+    def __init__(self, a: int, b: int) -> None:
+        super().__init__(f"{a} and {b}")
+
+
+def fail_unpicklably() -> None:
+    raise UnpicklableError(1, 2)
+
+
+def leave(code: int) -> None:
+    sys.exit(code)
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def recurse() -> None:
+    recurse()
+
+
+def nap(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+def spin(seconds: float) -> int:
+    end, turns = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
+        turns += 1
+    return turns
+
+
+def lambda_result() -> Any:
+    return lambda: None
+
+
+def say(text: str) -> None:
+    print(text)
+
+
+class Counter:
+    def __init__(self, start: int) -> None:
+        self.start = start
+
+    def plus(self, more: int) -> int:
+        return self.start + more
+
+
+def nested(numbers: list[int]) -> list[int]:
+    import syncyte
+
+    with syncyte.InterpreterPool(2, warmup=None) as pool:
+        return list(pool.map(abs, numbers))
+
+
+def module_names() -> list[str]:
+    return sorted(sys.modules)
+
+
+def main_names() -> list[str]:
+    return sorted(vars(sys.modules["__main__"]))
+
+
+def get_status_slowly(seconds: float) -> str:
+    time.sleep(seconds)
+    return STATUS
+
+
+def main_names_slowly(seconds: float) -> list[str]:
+    time.sleep(seconds)
+    return main_names()
