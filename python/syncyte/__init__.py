@@ -5,12 +5,27 @@ Importing this package costs an interpreter little: a name's module is loaded wh
 
 from typing import TYPE_CHECKING
 
-from syncyte._core import CancelledError, ClosedError, Error, ModelError, OverloadedError, __version__
+from syncyte._core import (
+    CancelledError,
+    ChannelClosed,
+    ClosedError,
+    Error,
+    ModelError,
+    OverloadedError,
+    Queue,
+    Receiver,
+    Sender,
+    __version__,
+    create_channel,
+    select,
+)
 
 if TYPE_CHECKING:
     from syncyte._completion import Completion, ModelInfo, Timings, Usage
     from syncyte._model import Model, Stream, versions
     from syncyte._pool import InterpreterPool
+    from syncyte._queue_empty import QueueEmpty
+    from syncyte._queue_errors import QueueFull, QueueShutDown
 
 # Public name -> the private module that defines it.
 _modules: dict[str, str] = {
@@ -18,6 +33,9 @@ _modules: dict[str, str] = {
     "InterpreterPool": "_pool",
     "Model": "_model",
     "ModelInfo": "_completion",
+    "QueueEmpty": "_queue_empty",
+    "QueueFull": "_queue_errors",
+    "QueueShutDown": "_queue_errors",
     "Stream": "_model",
     "Timings": "_completion",
     "Usage": "_completion",
@@ -26,6 +44,7 @@ _modules: dict[str, str] = {
 
 __all__ = [
     "CancelledError",
+    "ChannelClosed",
     "ClosedError",
     "Completion",
     "Error",
@@ -34,10 +53,18 @@ __all__ = [
     "ModelError",
     "ModelInfo",
     "OverloadedError",
+    "Queue",
+    "QueueEmpty",
+    "QueueFull",
+    "QueueShutDown",
+    "Receiver",
+    "Sender",
     "Stream",
     "Timings",
     "Usage",
     "__version__",
+    "create_channel",
+    "select",
     "versions",
 ]
 

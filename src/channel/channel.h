@@ -76,6 +76,9 @@ class alignas(64) Channel final : public RefCounted {
     bool begin_put(Waiter<T>& waiter);   // waiter.item: what to put; still there unless the outcome is kDone
     bool begin_join(Waiter<T>& waiter);  // done when nothing is unfinished
 
+    // Whether a waiter that a port is to tell of is still in line.
+    [[nodiscard]] bool waits(const Waiter<T>& waiter) const;
+
     // Ends a wait. True: it ends without outcome. False: it has been finished; a thread must then wait for
     // its handoff, which is about to be fired.
     bool cancel_get(Waiter<T>& waiter) { return cancel(getters_, waiter); }
@@ -302,6 +305,12 @@ bool Channel<T>::cancel(WaitList<T>& list, Waiter<T>& waiter) {
     if (!waiter.queued()) return waiter.outcome == Outcome::kWaiting;
     list.remove(waiter);
     return true;
+}
+
+template <class T>
+bool Channel<T>::waits(const Waiter<T>& waiter) const {
+    const std::lock_guard guard(lock_);
+    return waiter.queued();
 }
 
 template <class T>

@@ -4,12 +4,18 @@
 #include "python/bound_map.h"
 #include "python/bound_pool.h"
 #include "python/bound_task.h"
+#include "python/channel_ends.h"
 #include "python/errors.h"
 #include "python/handles.h"
+#include "python/leaving.h"
 #include "python/message.h"
 #include "python/model.h"
+#include "python/queue.h"
+#include "python/queue_async.h"
 #include "python/request.h"
+#include "python/select.h"
 #include "python/state.h"
+#include "python/wait.h"
 
 namespace syncyte::python {
 
@@ -26,10 +32,24 @@ using Register = int (*)(PyObject* module, ModuleState& state);
 
 // Each bound type or group of functions has one file, and one line here. Order matters only where a
 // type derives from another.
+// clang-format off: one line each
 constexpr Register kRegisters[] = {
-    register_errors,  register_handles, register_message, register_model,
-    register_request, register_task,    register_map,     register_pool,
+    register_errors,
+    register_handles,
+    register_message,
+    register_model,
+    register_request,
+    register_task,
+    register_map,
+    register_pool,
+    register_wait,
+    register_leaving,
+    register_queue,
+    register_channel_ends,
+    register_select,
+    register_queue_async,
 };
+// clang-format on
 
 int exec_module(PyObject* module) {
     ModuleState& state = state_of(module);
@@ -57,7 +77,10 @@ int clear_module(PyObject* module) {
     return 0;
 }
 
-void free_module(void* module) { clear_module(static_cast<PyObject*>(module)); }
+void free_module(void* module) {
+    clear_module(static_cast<PyObject*>(module));
+    unregister_leaving(state_of(static_cast<PyObject*>(module)));
+}
 
 PyModuleDef_Slot slots[] = {
     {Py_mod_exec, reinterpret_cast<void*>(exec_module)},

@@ -9,6 +9,7 @@ namespace syncyte::python {
 
 struct ModuleState;
 struct PickleScope;
+struct Leavers;
 
 // Makes the Python object that stands for `handle` in this interpreter; a new reference, or nullptr with a
 // Python error set.
@@ -33,7 +34,14 @@ struct ModuleState {
     X(task_type)                 \
     X(function_type)             \
     X(map_type)                  \
-    X(pool_type)
+    X(pool_type)                 \
+    X(channel_closed)            \
+    X(queue_empty)               \
+    X(queue_full)                \
+    X(queue_shut_down)           \
+    X(aio)                       \
+    X(port_type)                 \
+    X(async_wait_type)
 
 #define X(name) PyObject* name;
     SYNCYTE_STATE_MEMBERS(X)
@@ -47,6 +55,8 @@ struct ModuleState {
     const char* handle_modules[kHandleKinds];
     // Pickles that a conversion is making right now, one for each thread that is at it.
     PickleScope* pickle_scopes;
+    // What is told when this interpreter ends; see python/leaving.h.
+    Leavers* leavers;
 };
 
 ModuleState& state_of(PyObject* module);

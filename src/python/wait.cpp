@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include <chrono>
+
 namespace syncyte::python {
 
 namespace {
@@ -18,6 +20,29 @@ int run_nothing() {
     Py_DECREF(none);
     return 0;
 }
+
+PyObject* py_spin_time(PyObject* /*module*/, PyObject* const* args, Py_ssize_t count) {
+    using Seconds = std::chrono::duration<double>;
+    const double before = Seconds(spin_time()).count();
+    if (count > 0 && args[0] != Py_None) {
+        const double seconds = PyFloat_AsDouble(args[0]);
+        if (PyErr_Occurred() != nullptr) return nullptr;
+        if (!(seconds >= 0 && seconds <= 1)) {
+            PyErr_SetString(PyExc_ValueError, "the spin time must be between 0 and 1 seconds");
+            return nullptr;
+        }
+        set_spin_time(std::chrono::duration_cast<std::chrono::nanoseconds>(Seconds(seconds)));
+    }
+    return PyFloat_FromDouble(before);
+}
+
+PyMethodDef functions[] = {
+    {"_spin_time", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(py_spin_time)), METH_FASTCALL,
+     "_spin_time(seconds=None, /)\n--\n\n"
+     "How long a wait spins before it sleeps, in the whole process; sets it when given. Returns what it "
+     "was."},
+    {},
+};
 
 }  // namespace
 
@@ -44,6 +69,10 @@ Wake wait_detached(const Handoff& handoff, Deadline deadline) {
         if (wake == Wake::kUnparked || (wake == Wake::kTimedOut && slice == deadline)) return wake;
         if (look_at_interrupts() < 0) return Wake::kInterrupted;
     }
+}
+
+int register_wait(PyObject* module, ModuleState& /*state*/) {
+    return PyModule_AddFunctions(module, functions);
 }
 
 }  // namespace syncyte::python

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/parking.h"
+#include "python/state.h"
 
 namespace syncyte::python {
 
@@ -57,5 +58,8 @@ auto call_detached(Deadline deadline, Call call) -> decltype(call(deadline)) {
         if (look_at_interrupts() < 0) return failure(ErrorCode::kInterrupted);
     }
 }
+
+// _spin_time(): for tests and benchmarks.
+int register_wait(PyObject* module, ModuleState& state);
 
 }  // namespace syncyte::python
