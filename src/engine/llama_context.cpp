@@ -2,6 +2,7 @@
 
 #include <exception>
 #include <string>
+#include <utility>
 
 #include "base/check.h"
 #include "engine/llama_guard.h"
@@ -52,7 +53,21 @@ Result<std::unique_ptr<Context>> LlamaContext::make(llama_model* model, const Co
     made->sequence_counts_.assign(rows, 1);
     made->sequence_pointers_.reserve(rows);
     made->outputs_.reserve(rows);
+    if (Result<void> works = made->probe(options.threads); !works) {
+        return std::unexpected(std::move(works.error()));
+    }
     return made;
+}
+
+// One token on this thread alone: ggml checks hyper-parameters only when it computes with them, and only on
+// the calling thread can its abort() be turned into an error.
+Result<void> LlamaContext::probe(std::int32_t threads) {
+    set_threads(1);
+    const BatchRow row{.token = 0, .position = 0, .sequence = 0, .output = true};
+    Result<void> computed = step({&row, 1});
+    erase(0, 0);
+    set_threads(threads);
+    return computed;
 }
 
 LlamaContext::~LlamaContext() {

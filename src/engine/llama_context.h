@@ -27,6 +27,7 @@ class LlamaContext final : public Context {
 
   private:
     LlamaContext() = default;
+    Result<void> probe(std::int32_t threads);
 
     llama_context* context_ = nullptr;
     std::size_t vocabulary_size_ = 0;

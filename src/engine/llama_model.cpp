@@ -205,7 +205,8 @@ Result<std::string> LlamaModel::apply_template(const std::string& chat_template,
 }
 
 Result<void> check_usable(const llama_model* model) {
-    if (llama_vocab_type(llama_model_get_vocab(model)) == LLAMA_VOCAB_TYPE_NONE) {
+    const llama_vocab* vocab = llama_model_get_vocab(model);
+    if (llama_vocab_type(vocab) == LLAMA_VOCAB_TYPE_NONE || llama_vocab_n_tokens(vocab) <= 0) {
         return failure(ErrorCode::kModel, "the file has no vocabulary");
     }
     if (llama_model_has_encoder(model)) {

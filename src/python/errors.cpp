@@ -1,5 +1,7 @@
 #include "python/errors.h"
 
+#include <cstring>
+
 namespace syncyte::python {
 
 namespace {
@@ -48,7 +50,11 @@ int add_exception(PyObject* module, PyObject*& member, const char* name, const c
 
 PyObject* raise_error(const ModuleState& state, const Error& error) {
     const char* text = error.message.empty() ? default_message(error.code) : error.message.c_str();
-    PyErr_SetString(exception_for(state, error.code), text);
+    // A message may quote a damaged file.
+    PyObject* message = PyUnicode_DecodeUTF8(text, static_cast<Py_ssize_t>(std::strlen(text)), "replace");
+    if (message == nullptr) return nullptr;
+    PyErr_SetObject(exception_for(state, error.code), message);
+    Py_DECREF(message);
     return nullptr;
 }
 

@@ -37,8 +37,6 @@ EngineThread& EngineThread::of_process() {
     static EngineThread* const engine = [] {
         auto* made = new EngineThread;
         made->process_ = ::getpid();
-        // Before libllama's and OpenMP's own clean-up, which come first to last.
-        std::atexit([] { of_process().stop(); });
         return made;
     }();
     return *engine;
@@ -67,6 +65,12 @@ Result<void> EngineThread::add(std::shared_ptr<Scheduler> scheduler) {
 void EngineThread::start() {
     if (thread_.joinable()) thread_.join();  // it has left its loop
     running_ = true;
+    if (!stops_at_exit_) {
+        // What was registered last runs first. A model has been loaded and has computed by now, so all that
+        // libllama and ggml destroy at exit was registered before, and is still there when the thread stops.
+        std::atexit([] { of_process().stop(); });
+        stops_at_exit_ = true;
+    }
     const SignalsBlocked blocked;
     thread_ = std::thread([this] { run(); });
 }

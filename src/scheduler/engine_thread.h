@@ -48,6 +48,7 @@ class EngineThread {
     std::vector<std::shared_ptr<Scheduler>> removed_;
     std::thread thread_;
     bool running_ = false;
+    bool stops_at_exit_ = false;
     std::atomic<bool> stopping_{false};
     std::atomic<Parker*> parker_{nullptr};  // of the thread, while it runs
 };

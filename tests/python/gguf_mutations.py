@@ -1,0 +1,106 @@
+"""Opens damaged copies of a GGUF file, one after the other, in this process: run as a program by its test.
+
+usage: gguf_mutations.py MODEL FOLDER SEED COUNT
+
+Prints one line per copy before it is opened and one after, so that a death names its cause.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import struct
+import sys
+from pathlib import Path
+
+import syncyte
+
+HEADER = 15_500  # bytes: metadata, vocabulary and tensor directory of the tiny model
+ODD = [0, 1, 2, 3, 7, 31, 63, 65, 255, 637, 638, 639, 4096, 2**31 - 1, 2**31, 2**32 - 1]
+
+
+def mutate(data: bytes, draw: random.Random) -> tuple[bytes, str]:
+    """A damaged copy, and what was done to it."""
+    kind = draw.choice(
+        [
+            "flip",
+            "number",
+            "text",
+            "cut",
+            "swap",
+            "erase",
+            "repeat",
+            "body",
+            "value",
+            "value",
+            "tensor",
+            "tensor",
+        ]
+    )
+    copy = bytearray(data)
+    at = draw.randrange(HEADER)
+    if kind == "flip":
+        for _ in range(draw.randint(1, 4)):
+            copy[draw.randrange(HEADER)] ^= 1 << draw.randrange(8)
+    elif kind == "number":
+        width, form = draw.choice([(4, "<I"), (8, "<Q")])
+        value = draw.choice([*ODD, draw.randrange(2**32)])
+        copy[at : at + width] = struct.pack(form, value)
+    elif kind == "value":
+        # The value of a key, the structure left as it is. Of arrays: the type, the count or an element.
+        key = draw.choice(list(re.finditer(rb"(?:general|llama|tokenizer)\.[a-z_.]+", data[:HEADER])))
+        at = (
+            key.end()
+            + 4
+            + (draw.choice([0, 4, 12, 12 + 4 * draw.randrange(600)]) if key[0][:1] == b"t" else 0)
+        )
+        copy[at : at + 4] = struct.pack("<I", draw.choice([*ODD, draw.randrange(2**32)]))
+    elif kind == "tensor":
+        # A tensor's number of dimensions, a dimension, its type or its place.
+        name = draw.choice(list(re.finditer(rb"[a-z0-9_.]+\.weight", data[:HEADER])))
+        at = name.end() + draw.choice([0, 4, 12, 20, 24])
+        copy[at : at + 4] = struct.pack("<I", draw.choice(ODD))
+    elif kind == "text":
+        copy[at] = draw.randrange(256)
+    elif kind == "cut":
+        del copy[draw.randrange(len(copy)) :]
+    elif kind == "swap":
+        other, size = draw.randrange(HEADER), draw.randint(1, 32)
+        copy[at : at + size], copy[other : other + size] = copy[other : other + size], copy[at : at + size]
+    elif kind == "erase":
+        del copy[at : at + draw.randint(1, 64)]
+    elif kind == "repeat":
+        copy[at:at] = copy[at : at + draw.randint(1, 64)]
+    else:
+        at = draw.randrange(HEADER, len(copy) - 64)
+        copy[at : at + 64] = draw.randbytes(64)
+    return bytes(copy), f"{kind} at {at}"
+
+
+def try_to_use(path: Path) -> str:
+    """Opens the file and, where that works, generates with it."""
+    try:
+        with syncyte.Model(path, threads=1, context_length=64, max_sequences=2) as model:
+            model.generate("the other", max_tokens=3, seed=1)
+            model.detokenize(model.tokenize("the other word"))
+            return "works"
+    except (syncyte.ModelError, ValueError) as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def main() -> None:
+    """Runs the mutations named on the command line."""
+    data, folder = Path(sys.argv[1]).read_bytes(), Path(sys.argv[2])
+    seed, count = int(sys.argv[3]), int(sys.argv[4])
+    for number in range(seed, seed + count):
+        copy, what = mutate(data, random.Random(number))
+        path = folder / f"{number}.gguf"
+        path.write_bytes(copy)
+        print(f"{number}: {what}", flush=True)
+        print(f"  {try_to_use(path)}", flush=True)
+        path.unlink()
+    print("all done", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <map>
+#include <set>
+
+#include "engine/sampler.h"
+
+namespace syncyte {
+namespace {
+
+SamplingParams plain() {
+    return {.temperature = 1, .top_k = 0, .top_p = 1, .min_p = 0, .repeat_penalty = 1, .seed = 1};
+}
+
+// How often each token is chosen from fixed logits.
+std::map<Token, int> choices(SamplingParams params, const std::vector<float>& logits, int draws = 4000) {
+    Sampler sampler(params, {}, {});
+    std::map<Token, int> counts;
+    for (int i = 0; i < draws; ++i) {
+        std::vector<float> copy = logits;
+        ++counts[sampler.sample(copy)];
+    }
+    return counts;
+}
+
+const std::vector<float> kTenths = {std::log(0.1F), std::log(0.2F), std::log(0.3F), std::log(0.4F)};
+
+TEST(Sampler, temperature_zero_takes_the_likeliest) {
+    SamplingParams params = plain();
+    params.temperature = 0;
+    EXPECT_EQ(choices(params, kTenths, 10), (std::map<Token, int>{{3, 10}}));
+    EXPECT_EQ(choices(params, {1, 1, 1}, 5), (std::map<Token, int>{{0, 5}})) << "the first among equals";
+}
+
+TEST(Sampler, draws_follow_the_probabilities) {
+    const auto counts = choices(plain(), kTenths);
+    for (Token token = 0; token < 4; ++token) {
+        EXPECT_NEAR(counts.at(token), 400 * (token + 1), 120) << token;
+    }
+}
+
+TEST(Sampler, temperature_sharpens_and_flattens) {
+    SamplingParams params = plain();
+    params.temperature = 0.25F;
+    EXPECT_GT(choices(params, kTenths)[3], 2600);
+    params.temperature = 100;
+    EXPECT_GT(choices(params, kTenths)[0], 850);
+}
+
+TEST(Sampler, top_k_top_p_and_min_p_bound_the_choice) {
+    const auto kept = [](SamplingParams params) {
+        std::set<Token> tokens;
+        for (const auto& [token, count] : choices(params, kTenths)) tokens.insert(token);
+        return tokens;
+    };
+    SamplingParams params = plain();
+    params.top_k = 2;
+    EXPECT_EQ(kept(params), (std::set<Token>{2, 3}));
+    params = plain();
+    params.top_p = 0.65F;
+    EXPECT_EQ(kept(params), (std::set<Token>{2, 3}));
+    params.top_p = 0;
+    EXPECT_EQ(kept(params), (std::set<Token>{3}));
+    params = plain();
+    params.min_p = 0.45F;  // of the likeliest: 0.18
+    EXPECT_EQ(kept(params), (std::set<Token>{1, 2, 3}));
+    params.top_k = 100;
+    EXPECT_EQ(kept(params), (std::set<Token>{1, 2, 3}));
+    params.min_p = 1;
+    EXPECT_EQ(kept(params), (std::set<Token>{3}));
+}
+
+TEST(Sampler, same_seed_same_choices) {
+    const auto sequence = [](std::uint64_t seed) {
+        SamplingParams params = plain();
+        params.seed = seed;
+        Sampler sampler(params, {}, {});
+        std::vector<Token> tokens;
+        for (int i = 0; i < 64; ++i) {
+            std::vector<float> copy = kTenths;
+            tokens.push_back(sampler.sample(copy));
+        }
+        return tokens;
+    };
+    EXPECT_EQ(sequence(7), sequence(7));
+    EXPECT_NE(sequence(7), sequence(8));
+}
+
+TEST(Sampler, banned_tokens_never_come) {
+    Sampler greedy({.temperature = 0}, {3}, {});
+    std::vector<float> logits = kTenths;
+    EXPECT_EQ(greedy.sample(logits), 2);
+    Sampler drawing(plain(), {0, 1, 3}, {});
+    for (int i = 0; i < 100; ++i) {
+        logits = kTenths;
+        EXPECT_EQ(drawing.sample(logits), 2);
+    }
+}
+
+TEST(Sampler, the_repeat_penalty_lowers_what_was_there) {
+    SamplingParams params = {.temperature = 0, .repeat_penalty = 2};
+    const std::array<Token, 1> prompt = {1};
+    Sampler sampler(params, {}, prompt);
+    std::vector<float> logits = {1.0F, 1.5F, 0.9F};
+    EXPECT_EQ(sampler.sample(logits), 0) << "1 was in the prompt";
+    logits = {1.0F, 1.5F, 0.9F};
+    EXPECT_EQ(sampler.sample(logits), 2) << "0 was chosen";
+    logits = {-1.0F, -1.5F, -1.9F};
+    EXPECT_EQ(sampler.sample(logits), 0) << "negative logits are lowered too";
+}
+
+TEST(Sampler, logits_that_are_no_numbers_are_survived) {
+    const float nan = std::numeric_limits<float>::quiet_NaN();
+    for (const float temperature : {0.0F, 1.0F}) {
+        SamplingParams params = plain();
+        params.temperature = temperature;
+        EXPECT_EQ(choices(params, {nan, 1, nan}, 5), (std::map<Token, int>{{1, 5}}));
+        const auto all = choices(params, {nan, nan}, 5);
+        EXPECT_EQ(all.size(), 1U);
+    }
+}
+
+TEST(Sampler, large_vocabularies_with_small_top_k_agree_with_sorting) {
+    std::vector<float> logits(5000);
+    std::uint32_t state = 1;
+    for (float& logit : logits) {
+        state = state * 1664525 + 1013904223;
+        logit = static_cast<float>(state >> 8) / 1e6F;
+    }
+    std::vector<std::size_t> order(logits.size());
+    for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
+    std::ranges::sort(order, [&](auto a, auto b) { return logits[a] > logits[b]; });
+    SamplingParams params = plain();
+    params.top_k = 5;
+    params.temperature = 50;
+    std::set<Token> best;
+    for (int i = 0; i < 5; ++i) best.insert(static_cast<Token>(order[static_cast<std::size_t>(i)]));
+    for (const auto& [token, count] : choices(params, logits, 300)) EXPECT_TRUE(best.contains(token));
+}
+
+}  // namespace
+}  // namespace syncyte

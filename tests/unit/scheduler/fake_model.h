@@ -1,0 +1,173 @@
+// A model without weights: its tokens are bytes, and what comes next is a function of what is in the cache.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/check.h"
+#include "engine/model.h"
+
+namespace syncyte {
+
+inline constexpr Token kFakeEnd = 256;
+inline constexpr Token kFakeBroken = 257;  // has no piece
+inline constexpr std::int32_t kFakeVocabulary = 258;
+
+// What the test sees of a context, and how it makes steps fail. Written by the thread that steps.
+struct FakeCache {
+    std::int32_t cells = 1024;
+    std::map<SequenceId, std::vector<Token>> sequences;
+    std::map<SequenceId, std::vector<std::uint64_t>> places;  // cells of each token; shared after a fork
+    std::vector<std::vector<BatchRow>> steps;
+    std::int32_t threads = 0;
+    std::uint64_t next_place = 0;
+    std::function<Result<void>()> before_step = [] { return Result<void>{}; };
+    std::atomic<bool> interrupted{false};
+
+    [[nodiscard]] std::int32_t used() const {
+        std::set<std::uint64_t> distinct;
+        for (const auto& [id, places_of] : places) distinct.insert(places_of.begin(), places_of.end());
+        return static_cast<std::int32_t>(distinct.size());
+    }
+};
+
+// The token that follows a sequence.
+using FakeNext = std::function<Token(const std::vector<Token>& sequence)>;
+
+// A letter that depends on every token of the sequence and its place.
+inline Token hashed_letter(const std::vector<Token>& sequence) {
+    std::uint64_t hash = 1469598103934665603ULL;
+    for (const Token token : sequence) {
+        hash = (hash ^ static_cast<std::uint64_t>(token)) * 1099511628211ULL;
+    }
+    return static_cast<Token>('a' + (hash >> 32) % 26);
+}
+
+class FakeContext final : public Context {
+  public:
+    FakeContext(std::shared_ptr<FakeCache> cache, FakeNext next, std::int32_t rows_per_step)
+        : cache_(std::move(cache)), next_(std::move(next)), rows_per_step_(rows_per_step) {}
+
+    Result<void> step(std::span<const BatchRow> rows) override {
+        check(!rows.empty() && std::cmp_less_equal(rows.size(), rows_per_step_), "rows within the limit");
+        if (cache_->interrupted) return failure(ErrorCode::kCancelled);
+        if (Result<void> can = cache_->before_step(); !can) return can;
+        if (std::cmp_greater(static_cast<std::size_t>(cache_->used()) + rows.size(), cache_->cells)) {
+            return failure(ErrorCode::kFull);
+        }
+        logits_.assign(rows.size(), {});
+        for (std::size_t i = 0; i < rows.size(); ++i) {
+            const BatchRow& row = rows[i];
+            std::vector<Token>& sequence = cache_->sequences[row.sequence];
+            check(std::cmp_equal(sequence.size(), row.position), "a sequence goes on where it ended");
+            sequence.push_back(row.token);
+            cache_->places[row.sequence].push_back(cache_->next_place++);
+            if (!row.output) continue;
+            logits_[i].assign(kFakeVocabulary, 0.0F);
+            logits_[i][static_cast<std::size_t>(next_(sequence))] = 10.0F;
+        }
+        cache_->steps.emplace_back(rows.begin(), rows.end());
+        return {};
+    }
+
+    std::span<float> logits(std::size_t row) override {
+        check(row < logits_.size() && !logits_[row].empty(), "logits of an output row");
+        return logits_[row];
+    }
+
+    void erase(SequenceId sequence, Position from) override {
+        auto& tokens = cache_->sequences[sequence];
+        auto& places = cache_->places[sequence];
+        tokens.resize(std::min(tokens.size(), static_cast<std::size_t>(from)));
+        places.resize(tokens.size());
+        if (!tokens.empty()) return;
+        cache_->sequences.erase(sequence);
+        cache_->places.erase(sequence);
+    }
+
+    void fork(SequenceId from, SequenceId to, Position length) override {
+        check(!cache_->sequences.contains(to), "a fork fills an empty sequence");
+        const auto size = static_cast<std::size_t>(length);
+        const auto& tokens = cache_->sequences[from];
+        const auto& places = cache_->places[from];
+        check(size <= tokens.size(), "a fork of what is there");
+        cache_->sequences[to].assign(tokens.begin(), tokens.begin() + length);
+        cache_->places[to].assign(places.begin(), places.begin() + length);
+    }
+
+    void set_threads(std::int32_t threads) override { cache_->threads = threads; }
+    void interrupt() override { cache_->interrupted = true; }
+    [[nodiscard]] std::int32_t cells() const override { return cache_->cells; }
+
+  private:
+    const std::shared_ptr<FakeCache> cache_;
+    const FakeNext next_;
+    const std::int32_t rows_per_step_;
+    std::vector<std::vector<float>> logits_;
+};
+
+class FakeModel final : public Model {
+  public:
+    explicit FakeModel(FakeNext next = hashed_letter) : next_(std::move(next)) {
+        info_.vocabulary_size = kFakeVocabulary;
+    }
+
+    [[nodiscard]] const ModelInfo& info() const override { return info_; }
+
+    Result<std::vector<Token>> tokenize(std::string_view text, AddSpecial, ParseSpecial) const override {
+        std::vector<Token> tokens;
+        for (const char byte : text) tokens.push_back(static_cast<unsigned char>(byte));
+        return tokens;
+    }
+
+    Result<void> append_piece(Token token, ParseSpecial, std::string& bytes) const override {
+        if (token == kFakeBroken) return failure(ErrorCode::kModel, "no piece");
+        if (token < 256) bytes += static_cast<char>(token);
+        return {};
+    }
+
+    Result<std::string> detokenize(std::span<const Token> tokens) const override {
+        std::string bytes;
+        for (const Token token : tokens) {
+            if (auto added = append_piece(token, ParseSpecial::kNo, bytes); !added) {
+                return std::unexpected(added.error());
+            }
+        }
+        return bytes;
+    }
+
+    [[nodiscard]] std::span<const Token> end_tokens() const override { return {&end_, 1}; }
+    [[nodiscard]] const std::vector<std::string>& control_texts() const override { return control_texts_; }
+    Result<std::string> apply_template(const std::string&, std::span<const ChatMessage>,
+                                       bool) const override {
+        return failure(ErrorCode::kInvalidArgument);
+    }
+
+    [[nodiscard]] Result<std::unique_ptr<Context>> make_context(
+        const ContextOptions& options) const override {
+        auto cache = std::make_shared<FakeCache>();
+        cache->cells = options.cells;
+        return std::make_unique<FakeContext>(std::move(cache), next_, options.rows_per_step);
+    }
+
+    // The same, with a cache that the test keeps an eye on.
+    [[nodiscard]] std::unique_ptr<Context> make_context(std::shared_ptr<FakeCache> cache,
+                                                        std::int32_t rows_per_step) const {
+        return std::make_unique<FakeContext>(std::move(cache), next_, rows_per_step);
+    }
+
+  private:
+    ModelInfo info_;
+    FakeNext next_;
+    Token end_ = kFakeEnd;
+    std::vector<std::string> control_texts_;
+};
+
+}  // namespace syncyte

@@ -1,0 +1,108 @@
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "fake_model.h"
+#include "scheduler/engine_thread.h"
+
+namespace syncyte {
+namespace {
+
+constexpr SchedulerOptions kOptions{
+    .max_sequences = 4, .context_length = 64, .cells = 256, .rows_per_step = 8};
+
+std::shared_ptr<Scheduler> make_scheduler() {
+    auto model = std::make_shared<FakeModel>();
+    auto context = model->make_context(ContextOptions{
+        .cells = kOptions.cells, .max_sequences = 4, .rows_per_step = kOptions.rows_per_step, .threads = 1});
+    return std::make_shared<Scheduler>(std::move(model), std::move(*context), kOptions);
+}
+
+Ref<Request> ask(Scheduler& scheduler, int max_tokens) {
+    RequestOptions options;
+    options.prompt = {'a', 'b'};
+    options.max_tokens = max_tokens;
+    options.sampling.temperature = 0;
+    auto request = make_ref<Request>(std::move(options), nullptr);
+    scheduler.submit(request);
+    EngineThread::of_process().wake();
+    return request;
+}
+
+TEST(EngineThread, serves_requests_of_many_threads) {
+    const auto scheduler = make_scheduler();
+    ASSERT_TRUE(EngineThread::of_process().add(scheduler));
+    std::vector<std::jthread> threads;
+    for (int i = 0; i < 8; ++i) {
+        threads.emplace_back([&] {
+            for (int k = 0; k < 50; ++k) {
+                const auto result = ask(*scheduler, 5)->finish(Deadline::after(60));
+                ASSERT_TRUE(result);
+                EXPECT_EQ(result->tokens.size(), 5U);
+            }
+        });
+    }
+    threads.clear();
+    EngineThread::of_process().remove(scheduler);
+}
+
+TEST(EngineThread, serves_several_models_in_turn) {
+    const auto a = make_scheduler();
+    const auto b = make_scheduler();
+    ASSERT_TRUE(EngineThread::of_process().add(a));
+    ASSERT_TRUE(EngineThread::of_process().add(b));
+    const auto first = ask(*a, 30);
+    const auto second = ask(*b, 30);
+    EXPECT_TRUE(first->finish(Deadline::after(60)));
+    EXPECT_TRUE(second->finish(Deadline::after(60)));
+    EngineThread::of_process().remove(a);
+    EngineThread::of_process().remove(b);
+}
+
+TEST(EngineThread, destroys_what_is_removed_soon_and_starts_again) {
+    for (int i = 0; i < 20; ++i) {
+        auto scheduler = make_scheduler();
+        const std::weak_ptr<Scheduler> seen = scheduler;
+        ASSERT_TRUE(EngineThread::of_process().add(scheduler));
+        const auto request = ask(*scheduler, 3);
+        EXPECT_TRUE(request->finish(Deadline::after(60)));
+        EngineThread::of_process().remove(std::move(scheduler));
+        const auto end = Clock::now() + std::chrono::seconds(60);
+        while (!seen.expired() && Clock::now() < end) std::this_thread::yield();
+        EXPECT_TRUE(seen.expired());
+    }
+}
+
+TEST(EngineThread, a_removed_model_closes_what_waits_for_it) {
+    auto scheduler = make_scheduler();
+    ASSERT_TRUE(EngineThread::of_process().add(scheduler));
+    const auto request = ask(*scheduler, 62);
+    EngineThread::of_process().remove(std::move(scheduler));
+    const auto result = request->finish(Deadline::after(60));
+    if (!result) {
+        EXPECT_EQ(result.error().code, ErrorCode::kClosed);
+    }
+}
+
+// Last: it ends the engine of this process for good.
+TEST(EngineThreadStop, ends_what_runs_and_refuses_what_comes) {
+    const auto scheduler = make_scheduler();
+    EngineThread& engine = EngineThread::of_process();
+    ASSERT_TRUE(engine.add(scheduler));
+    std::vector<Ref<Request>> requests;
+    for (int i = 0; i < 20; ++i) requests.push_back(ask(*scheduler, 62));
+    engine.stop();
+    for (const auto& request : requests) {
+        const auto result = request->finish(Deadline::after(60));
+        if (!result) {
+            EXPECT_EQ(result.error().code, ErrorCode::kClosed);
+        }
+    }
+    EXPECT_FALSE(engine.usable());
+    EXPECT_FALSE(engine.add(make_scheduler()));
+    EXPECT_FALSE(ask(*scheduler, 3)->finish(Deadline::after(60)));
+    engine.stop();
+}
+
+}  // namespace
+}  // namespace syncyte

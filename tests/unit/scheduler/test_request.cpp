@@ -1,0 +1,90 @@
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "scheduler/request.h"
+
+namespace syncyte {
+namespace {
+
+Ref<Request> make() { return make_ref<Request>(RequestOptions{}, nullptr); }
+
+TEST(Request, gives_each_piece_once_and_then_the_outcome) {
+    const auto request = make();
+    EXPECT_EQ(request->next(Deadline::now()).error().code, ErrorCode::kTimedOut);
+    request->append(1, "a");
+    request->append(2, "b");
+    const auto first = request->next(Deadline::now());
+    ASSERT_TRUE(first);
+    EXPECT_EQ(first->text, "ab");
+    EXPECT_EQ(first->tokens, (std::vector<Token>{1, 2}));
+    EXPECT_FALSE(first->outcome);
+    request->complete(FinishReason::kStop, "c");
+    const auto last = request->next(Deadline::never());
+    ASSERT_TRUE(last);
+    EXPECT_EQ(last->text, "c");
+    EXPECT_TRUE(last->outcome);
+    EXPECT_TRUE(request->next(Deadline::now())->outcome) << "it stays finished";
+}
+
+TEST(Request, finish_waits_for_the_end_only) {
+    const auto request = make();
+    request->append(1, "a");
+    EXPECT_EQ(request->finish(Deadline::after(0.01)).error().code, ErrorCode::kTimedOut);
+    std::jthread engine([&] {
+        for (int i = 0; i < 1000; ++i) request->append(i, "x");
+        request->complete(FinishReason::kLength, "");
+    });
+    const auto all = request->finish(Deadline::after(30));
+    ASSERT_TRUE(all);
+    EXPECT_EQ(all->tokens.size(), 1001U);
+    EXPECT_EQ(all->text.size(), 1001U);
+}
+
+TEST(Request, a_reader_gets_everything_a_writer_writes) {
+    const auto request = make();
+    constexpr int kTokens = 20'000;
+    std::jthread engine([&] {
+        for (int i = 0; i < kTokens; ++i) request->append(i, "x");
+        request->complete(FinishReason::kLength, "");
+    });
+    std::vector<Token> tokens;
+    while (true) {
+        const auto piece = request->next(Deadline::after(30));
+        ASSERT_TRUE(piece);
+        tokens.insert(tokens.end(), piece->tokens.begin(), piece->tokens.end());
+        if (piece->outcome) break;
+    }
+    ASSERT_EQ(tokens.size(), static_cast<std::size_t>(kTokens));
+    for (int i = 0; i < kTokens; ++i) ASSERT_EQ(tokens[static_cast<std::size_t>(i)], i);
+}
+
+TEST(Request, an_error_reaches_the_reader_every_time) {
+    const auto request = make();
+    std::jthread engine([&] { request->fail(Error(ErrorCode::kModel, "broken")); });
+    for (int i = 0; i < 2; ++i) {
+        const auto result = request->finish(Deadline::after(30));
+        ASSERT_FALSE(result);
+        EXPECT_EQ(result.error().message, "broken");
+    }
+}
+
+TEST(Request, a_waiting_reader_can_be_interrupted) {
+    const auto request = make();
+    Parker& reader = Parker::of_this_thread();
+    std::jthread other([&] { reader.interrupt(); });
+    EXPECT_EQ(request->next(Deadline::after(30)).error().code, ErrorCode::kInterrupted);
+}
+
+TEST(Request, keeps_what_it_needs_until_it_is_gone) {
+    auto needed = std::make_shared<int>(1);
+    const std::weak_ptr<int> seen = needed;
+    auto request = make_ref<Request>(RequestOptions{}, std::move(needed));
+    request->complete(FinishReason::kStop, "");
+    EXPECT_FALSE(seen.expired());
+    request = nullptr;
+    EXPECT_TRUE(seen.expired());
+}
+
+}  // namespace
+}  // namespace syncyte

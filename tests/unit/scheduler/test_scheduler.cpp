@@ -1,0 +1,360 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+#include <string_view>
+
+#include "fake_model.h"
+#include "scheduler/scheduler.h"
+
+namespace syncyte {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::SizeIs;
+
+std::vector<Token> tokens_of(std::string_view text) {
+    std::vector<Token> tokens;
+    for (const char byte : text) tokens.push_back(static_cast<unsigned char>(byte));
+    return tokens;
+}
+
+// What greedy generation gives for a prompt, computed without a scheduler.
+std::string expected(std::string_view prompt, int count, const FakeNext& next = hashed_letter) {
+    std::vector<Token> sequence = tokens_of(prompt);
+    std::string text;
+    for (int i = 0; i < count; ++i) {
+        const Token token = next(sequence);
+        if (token == kFakeEnd) break;
+        sequence.push_back(token);
+        text += static_cast<char>(token);
+    }
+    return text;
+}
+
+class SchedulerTest : public ::testing::Test {
+  protected:
+    void make(const SchedulerOptions& options, FakeNext next = hashed_letter) {
+        model_ = std::make_shared<FakeModel>(std::move(next));
+        cache_ = std::make_shared<FakeCache>();
+        cache_->cells = options.cells;
+        scheduler_ =
+            std::make_unique<Scheduler>(model_, model_->make_context(cache_, options.rows_per_step), options);
+    }
+
+    static RequestOptions ask(std::string_view prompt, int max_tokens) {
+        RequestOptions options;
+        options.prompt = tokens_of(prompt);
+        options.max_tokens = max_tokens;
+        options.sampling.temperature = 0;
+        return options;
+    }
+
+    Ref<Request> submit(RequestOptions options) {
+        Ref<Request> request = make_ref<Request>(std::move(options), nullptr);
+        scheduler_->submit(request);
+        return request;
+    }
+    Ref<Request> submit(std::string_view prompt, int max_tokens) { return submit(ask(prompt, max_tokens)); }
+
+    void run() {
+        for (int i = 0; i < 10'000 && scheduler_->step(); ++i) {
+        }
+        ASSERT_FALSE(scheduler_->step()) << "the scheduler never came to rest";
+    }
+
+    static RequestProgress done(const Ref<Request>& request) {
+        Result<RequestProgress> progress = request->finish(Deadline::now());
+        EXPECT_TRUE(progress.has_value()) << "not finished";
+        return progress ? *progress : RequestProgress{};
+    }
+
+    // Nothing is held any more.
+    void expect_empty() {
+        const SchedulerStats stats = scheduler_->stats();
+        EXPECT_EQ(stats.running, 0);
+        EXPECT_EQ(stats.waiting, 0);
+        EXPECT_EQ(stats.reserved_cells, 0);
+        EXPECT_TRUE(cache_->sequences.empty());
+    }
+
+    std::shared_ptr<FakeModel> model_;
+    std::shared_ptr<FakeCache> cache_;
+    std::unique_ptr<Scheduler> scheduler_;
+};
+
+constexpr SchedulerOptions kSmall{.max_sequences = 4, .context_length = 64, .cells = 256, .rows_per_step = 8};
+
+TEST_F(SchedulerTest, one_request_generates_what_the_model_says) {
+    make(kSmall);
+    EXPECT_FALSE(scheduler_->step());
+    const auto request = submit("hello", 10);
+    run();
+    const RequestProgress result = done(request);
+    EXPECT_EQ(result.text, expected("hello", 10));
+    EXPECT_THAT(result.tokens, SizeIs(10));
+    ASSERT_TRUE(result.outcome);
+    EXPECT_EQ(result.outcome->reason, FinishReason::kLength);
+    EXPECT_GE(result.outcome->timings.total, result.outcome->timings.first_token);
+    expect_empty();
+}
+
+TEST_F(SchedulerTest, requests_share_steps_and_do_not_see_each_other) {
+    make(kSmall);
+    const auto a = submit("first", 20);
+    const auto b = submit("the second prompt", 20);
+    const auto c = submit("3", 20);
+    run();
+    EXPECT_EQ(done(a).text, expected("first", 20));
+    EXPECT_EQ(done(b).text, expected("the second prompt", 20));
+    EXPECT_EQ(done(c).text, expected("3", 20));
+    EXPECT_LT(cache_->steps.size(), 30U) << "they were not computed together";
+    expect_empty();
+}
+
+TEST_F(SchedulerTest, long_prompts_are_prefilled_in_chunks_beside_those_who_decode) {
+    make(kSmall);
+    const auto streaming = submit("ab", 40);
+    scheduler_->step();
+    const auto joining = submit(std::string(40, 'x'), 2);
+    ASSERT_TRUE(streaming->next(Deadline::now()));
+    // 40 tokens at 7 a step, and the one who decodes advances in every one of them.
+    for (int i = 0; i < 6; ++i) {
+        EXPECT_FALSE(joining->next(Deadline::now())) << "in step " << i;
+        scheduler_->step();
+        const auto piece = streaming->next(Deadline::now());
+        ASSERT_TRUE(piece);
+        EXPECT_THAT(piece->tokens, SizeIs(1));
+        EXPECT_LE(cache_->steps.back().size(), 8U);
+    }
+    run();
+    EXPECT_EQ(done(joining).text, expected(std::string(40, 'x'), 2));
+}
+
+TEST_F(SchedulerTest, first_come_first_served) {
+    make({.max_sequences = 1, .context_length = 64, .cells = 64, .rows_per_step = 8});
+    std::vector<Ref<Request>> requests;
+    for (int i = 0; i < 5; ++i) requests.push_back(submit(std::string(1, static_cast<char>('a' + i)), 3));
+    std::size_t finished = 0;
+    for (int i = 0; i < 100 && scheduler_->step(); ++i) {
+        while (finished < requests.size() && requests[finished]->finish(Deadline::now())) ++finished;
+        for (std::size_t k = finished + 1; k < requests.size(); ++k) {
+            EXPECT_FALSE(requests[k]->next(Deadline::now())) << "one overtook another";
+        }
+    }
+    EXPECT_EQ(finished, requests.size());
+    expect_empty();
+}
+
+TEST_F(SchedulerTest, a_request_waits_until_the_cache_has_room_for_all_of_it) {
+    make({.max_sequences = 4, .context_length = 32, .cells = 40, .rows_per_step = 8});
+    const auto a = submit("0123456789", 20);  // 29 cells
+    const auto b = submit("0123456789", 3);   // 12: does not fit beside
+    const auto c = submit("01", 2);           // would fit, but waits behind b
+    scheduler_->step();
+    EXPECT_EQ(scheduler_->stats().running, 1);
+    EXPECT_EQ(scheduler_->stats().waiting, 2);
+    EXPECT_EQ(scheduler_->stats().reserved_cells, 29);
+    run();
+    EXPECT_EQ(done(a).text, expected("0123456789", 20));
+    EXPECT_EQ(done(b).text, expected("0123456789", 3));
+    EXPECT_EQ(done(c).text, expected("01", 2));
+    expect_empty();
+}
+
+TEST_F(SchedulerTest, the_end_of_the_context_ends_with_length) {
+    make({.max_sequences = 2, .context_length = 16, .cells = 16, .rows_per_step = 8});
+    const auto request = submit("0123456789", 1'000'000);
+    run();
+    const RequestProgress result = done(request);
+    EXPECT_EQ(result.text, expected("0123456789", 16 - 10 + 1));
+    EXPECT_EQ(result.outcome->reason, FinishReason::kLength);
+}
+
+TEST_F(SchedulerTest, prompts_that_cannot_fit_are_refused_with_both_lengths) {
+    make(kSmall);
+    EXPECT_TRUE(scheduler_->check_prompt(63));
+    const auto refused = scheduler_->check_prompt(64);
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code, ErrorCode::kInvalidArgument);
+    EXPECT_THAT(refused.error().message, HasSubstr("64 tokens, the context 64"));
+    EXPECT_FALSE(scheduler_->check_prompt(0));
+}
+
+TEST_F(SchedulerTest, the_end_token_stops_and_is_not_shown) {
+    const FakeNext ends = [](const std::vector<Token>& s) {
+        return s.size() < 8 ? hashed_letter(s) : kFakeEnd;
+    };
+    make(kSmall, ends);
+    const auto request = submit("hello", 20);
+    run();
+    const RequestProgress result = done(request);
+    EXPECT_EQ(result.text, expected("hello", 20, ends));
+    EXPECT_THAT(result.tokens, SizeIs(3));
+    EXPECT_EQ(result.outcome->reason, FinishReason::kStop);
+    expect_empty();
+}
+
+TEST_F(SchedulerTest, ignore_eos_goes_on) {
+    make(kSmall, [](const std::vector<Token>&) { return kFakeEnd; });
+    RequestOptions options = ask("hello", 5);
+    options.ignore_eos = IgnoreEos::kYes;
+    const auto request = submit(std::move(options));
+    run();
+    EXPECT_THAT(done(request).tokens, SizeIs(5));
+}
+
+TEST_F(SchedulerTest, stop_strings_end_the_text_before_them) {
+    const std::string said = "one two END three";
+    make(kSmall, [&](const std::vector<Token>& s) { return tokens_of(said)[s.size() - 1]; });
+    RequestOptions options = ask("x", 15);
+    options.stops = {"never", "END"};
+    const auto request = submit(std::move(options));
+    run();
+    const RequestProgress result = done(request);
+    EXPECT_EQ(result.text, "one two ");
+    EXPECT_EQ(result.outcome->reason, FinishReason::kStop);
+    EXPECT_THAT(result.tokens, SizeIs(11));
+    expect_empty();
+}
+
+TEST_F(SchedulerTest, cancelling_a_running_request_frees_its_place_within_one_step) {
+    make(kSmall);
+    const auto request = submit("hello", 50);
+    scheduler_->step();
+    scheduler_->step();
+    request->cancel();
+    scheduler_->step();
+    const RequestProgress result = done(request);
+    EXPECT_EQ(result.outcome->reason, FinishReason::kCancelled);
+    EXPECT_EQ(result.text, expected("hello", 2));
+    expect_empty();
+}
+
+TEST_F(SchedulerTest, cancelling_while_the_prompt_is_prefilled) {
+    make(kSmall);
+    const auto request = submit(std::string(30, 'x'), 5);
+    scheduler_->step();
+    request->cancel();
+    scheduler_->step();
+    EXPECT_EQ(done(request).outcome->reason, FinishReason::kCancelled);
+    expect_empty();
+}
+
+TEST_F(SchedulerTest, cancelling_a_waiting_request) {
+    make({.max_sequences = 1, .context_length = 64, .cells = 64, .rows_per_step = 8});
+    const auto running = submit("a", 10);
+    const auto waiting = submit("b", 10);
+    scheduler_->step();
+    waiting->cancel();
+    scheduler_->step();
+    EXPECT_EQ(done(waiting).outcome->reason, FinishReason::kCancelled);
+    run();
+    EXPECT_EQ(done(running).text, expected("a", 10));
+}
+
+TEST_F(SchedulerTest, cancelling_before_the_first_step) {
+    make(kSmall);
+    const auto request = submit("a", 10);
+    request->cancel();
+    run();
+    EXPECT_EQ(done(request).outcome->reason, FinishReason::kCancelled);
+    EXPECT_TRUE(cache_->steps.empty());
+}
+
+TEST_F(SchedulerTest, a_failed_step_fails_everything_now_and_later) {
+    make({.max_sequences = 1, .context_length = 64, .cells = 64, .rows_per_step = 8});
+    const auto running = submit("a", 10);
+    const auto waiting = submit("b", 10);
+    scheduler_->step();
+    cache_->before_step = [] { return failure(ErrorCode::kModel, "broken"); };
+    EXPECT_FALSE(scheduler_->step());
+    const auto late = submit("c", 10);
+    for (const auto& request : {running, waiting, late}) {
+        const auto result = request->finish(Deadline::now());
+        ASSERT_FALSE(result);
+        EXPECT_EQ(result.error().code, ErrorCode::kModel);
+        EXPECT_EQ(result.error().message, "broken");
+    }
+    expect_empty();
+}
+
+TEST_F(SchedulerTest, an_interrupted_step_closes_everything) {
+    make(kSmall);
+    const auto request = submit("a", 10);
+    scheduler_->step();
+    scheduler_->interrupt();
+    EXPECT_FALSE(scheduler_->step());
+    const auto result = request->finish(Deadline::now());
+    ASSERT_FALSE(result);
+    EXPECT_EQ(result.error().code, ErrorCode::kClosed);
+}
+
+TEST_F(SchedulerTest, a_cache_that_is_full_against_the_accounts_is_a_model_error) {
+    make(kSmall);
+    cache_->cells = 3;
+    const auto request = submit("hello", 10);
+    EXPECT_FALSE(scheduler_->step());
+    EXPECT_EQ(request->finish(Deadline::now()).error().code, ErrorCode::kModel);
+}
+
+TEST_F(SchedulerTest, a_token_without_a_piece_fails_that_request_only) {
+    make(kSmall, [](const std::vector<Token>& s) { return s[0] == 'b' ? kFakeBroken : hashed_letter(s); });
+    const auto good = submit("a", 5);
+    const auto bad = submit("b", 5);
+    run();
+    EXPECT_EQ(done(good).text, expected("a", 5));
+    EXPECT_FALSE(bad->finish(Deadline::now()));
+    expect_empty();
+}
+
+TEST_F(SchedulerTest, a_scheduler_that_goes_closes_what_it_holds) {
+    make(kSmall);
+    const auto running = submit("a", 10);
+    scheduler_->step();
+    const auto unseen = submit("b", 10);
+    scheduler_.reset();
+    EXPECT_EQ(running->finish(Deadline::now()).error().code, ErrorCode::kClosed);
+    EXPECT_EQ(unseen->finish(Deadline::now()).error().code, ErrorCode::kClosed);
+}
+
+TEST_F(SchedulerTest, thousands_of_random_requests_give_what_each_gives_alone) {
+    make({.max_sequences = 6, .context_length = 64, .cells = 150, .rows_per_step = 16});
+    struct Asked {
+        std::string prompt;
+        int count;
+        Ref<Request> request;
+    };
+    std::vector<Asked> asked;
+    std::uint32_t state = 12345;
+    const auto draw = [&state](std::uint32_t below) {
+        state = state * 1664525 + 1013904223;
+        return (state >> 8) % below;
+    };
+    for (int i = 0; i < 3000; ++i) {
+        std::string prompt(1 + draw(40), 'a');
+        for (char& letter : prompt) letter = static_cast<char>('a' + draw(26));
+        const int count = static_cast<int>(1 + draw(20));
+        asked.push_back({prompt, count, submit(prompt, count)});
+        if (draw(10) == 0) asked[draw(static_cast<std::uint32_t>(asked.size()))].request->cancel();
+        for (std::uint32_t k = draw(4); k > 0; --k) scheduler_->step();
+        ASSERT_LE(scheduler_->stats().reserved_cells, 150);
+    }
+    run();
+    int finished = 0;
+    for (const Asked& one : asked) {
+        const RequestProgress result = done(one.request);
+        const std::string whole = expected(one.prompt, one.count);
+        if (result.outcome->reason == FinishReason::kCancelled) {
+            EXPECT_TRUE(whole.starts_with(result.text));
+        } else {
+            EXPECT_EQ(result.text, whole);
+            ++finished;
+        }
+    }
+    EXPECT_GT(finished, 2000);
+    expect_empty();
+}
+
+}  // namespace
+}  // namespace syncyte
