@@ -22,6 +22,7 @@ from syncyte._core import (
 
 if TYPE_CHECKING:
     from syncyte._completion import Completion, ModelInfo, Timings, Usage
+    from syncyte._inference_pool import InferencePool, run_parallel
     from syncyte._model import Model, Stream, versions
     from syncyte._pool import InterpreterPool
     from syncyte._queue_empty import QueueEmpty
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 # Public name -> the private module that defines it.
 _modules: dict[str, str] = {
     "Completion": "_completion",
+    "InferencePool": "_inference_pool",
     "InterpreterPool": "_pool",
     "Model": "_model",
     "ModelInfo": "_completion",
@@ -39,6 +41,7 @@ _modules: dict[str, str] = {
     "Stream": "_model",
     "Timings": "_completion",
     "Usage": "_completion",
+    "run_parallel": "_inference_pool",
     "versions": "_model",
 }
 
@@ -48,6 +51,7 @@ __all__ = [
     "ClosedError",
     "Completion",
     "Error",
+    "InferencePool",
     "InterpreterPool",
     "Model",
     "ModelError",
@@ -64,6 +68,7 @@ __all__ = [
     "Usage",
     "__version__",
     "create_channel",
+    "run_parallel",
     "select",
     "versions",
 ]
