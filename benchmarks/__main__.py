@@ -109,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if name == "overview":
             overview.draw(folder)
             continue
-        console.rule(f"{name}: {titles[name]}", align="left")
+        console.print(f"[bold]{name}[/]: {titles[name]}", soft_wrap=True)
         module = importlib.import_module(f"benchmarks.workloads.{name}")
         data = run_workload(name, module.run, titles[name], options)
         _publish(data, folder)

@@ -4,6 +4,7 @@ A workload describes comparisons; this module takes the samples and sums them up
 machine that drifts slows all of them alike, and ratios are taken between neighbours in time.
 """
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -99,7 +100,8 @@ class Bench:
     """One run of one workload: takes samples, reports progress, collects comparisons.
 
     `quick` asks workloads for the smallest sizes that still go all the way through. `enter()` keeps something
-    open (a server, a pool) until the run ends; things are closed in reverse order.
+    open (a server, a pool) until the run ends; things are closed in reverse order. `threads` is how many
+    threads each engine may compute with: the usable cores, or one when quick.
     """
 
     def __init__(
@@ -115,6 +117,7 @@ class Bench:
         self.quick = quick
         self.comparisons: list[Comparison] = []
         self.facts: dict[str, Any] = {}
+        self.threads = 1 if quick else len(os.sched_getaffinity(0))
         self._rounds = rounds
         self._progress = progress or (lambda _what, _done, _total: None)
         self._log = log or (lambda _line: None)
