@@ -7,7 +7,8 @@
 #   setup_build               editable build of the package into .venv
 
 build_packages="python3.14 python3.14-dev python3.14-venv libllama-dev libggml-dev g++-16 cmake ninja-build
-                git ca-certificates python3-scikit-build-core python3-pip python3-rich python3-jinja2"
+                git ca-certificates python3-scikit-build-core python3-pip python3-rich python3-jinja2
+                python3-pyelftools"
 test_packages="googletest python3-pytest python3-hypothesis python3-numpy python3-gguf
                libpython3.14-testsuite"
 lint_packages="clang-format clang-tidy ruff mypy"
@@ -101,7 +102,7 @@ explain_unsupported() {
     die "this machine ($1) is not one ./dev knows how to set up. It needs, by any means:
   CPython 3.14 with headers and venv      GCC 16 (or another compiler with C++23)
   libllama 0.7 and libggml 0.27, headers  CMake 3.28, Ninja, scikit-build-core
-  Python modules rich, jinja2; for tests  pytest, hypothesis, numpy, gguf, GoogleTest
+  Python modules rich, jinja2, elftools; for tests  pytest, hypothesis, numpy, gguf, GoogleTest
 Debian 12, 13 and forky, and Ubuntu releases with python3.14, are set up by ./dev itself; the Dockerfile
 in this folder builds an image with everything elsewhere. Set SYNCYTE_NO_INSTALL=1 when all is in place."
 }

@@ -21,6 +21,7 @@ from syncyte._core import (
 )
 
 if TYPE_CHECKING:
+    from syncyte._audit.audit import audit
     from syncyte._completion import Completion, ModelInfo, Timings, Usage
     from syncyte._inference_pool import InferencePool, run_parallel
     from syncyte._model import Model, Stream, versions
@@ -41,6 +42,7 @@ _modules: dict[str, str] = {
     "Stream": "_model",
     "Timings": "_completion",
     "Usage": "_completion",
+    "audit": "_audit.audit",
     "run_parallel": "_inference_pool",
     "versions": "_model",
 }
@@ -67,6 +69,7 @@ __all__ = [
     "Timings",
     "Usage",
     "__version__",
+    "audit",
     "create_channel",
     "run_parallel",
     "select",

@@ -14,6 +14,14 @@ class ClosedError(Error): ...
 class CancelledError(Error): ...
 class ChannelClosed(ClosedError, EOFError): ...  # noqa: N818
 
+def _inspect_extension(name: str, path: str | None, /) -> dict[str, str | None]:
+    """How an extension module declares itself: runs the init function of the file, or of the built-in module.
+
+    Keys: init ("single" or "multi"), interpreters (None, "not supported", "shared GIL only", "own GIL"),
+    gil (None, "used", "not used"). ImportError: the library cannot be loaded; LookupError: it has no init
+    function. Only for child processes: what the init function does stays done.
+    """
+
 class Handle:
     """Base of what travels between interpreters by reference."""
 

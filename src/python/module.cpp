@@ -1,6 +1,7 @@
 // syncyte._core: multi-phase init, one copy of the state per interpreter, safe under a GIL of its own.
 #include <Python.h>
 
+#include "python/audit.h"
 #include "python/bound_map.h"
 #include "python/bound_pool.h"
 #include "python/bound_task.h"
@@ -35,6 +36,7 @@ using Register = int (*)(PyObject* module, ModuleState& state);
 // clang-format off: one line each
 constexpr Register kRegisters[] = {
     register_errors,
+    register_audit,
     register_handles,
     register_message,
     register_model,

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 commands: dict[str, tuple[str, str]] = {
     "run": ("syncyte.cli._run", "put prompts through an agent in a pool of warm interpreters (the main job)"),
     "chat": ("syncyte.cli._chat", "talk with a model in the terminal"),
+    "audit": ("syncyte.cli._audit", "tell which packages can live in interpreters with their own GIL"),
 }
 
 _HELP = """\

@@ -1,0 +1,2 @@
+// A library without an init function.
+int answer(void) { return 42; }
