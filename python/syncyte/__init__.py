@@ -15,9 +15,11 @@ from syncyte._core import (
     Queue,
     Receiver,
     Sender,
+    SharedBuffer,
     __version__,
     create_channel,
     select,
+    share,
 )
 
 if TYPE_CHECKING:
@@ -65,6 +67,7 @@ __all__ = [
     "QueueShutDown",
     "Receiver",
     "Sender",
+    "SharedBuffer",
     "Stream",
     "Timings",
     "Usage",
@@ -73,6 +76,7 @@ __all__ = [
     "create_channel",
     "run_parallel",
     "select",
+    "share",
     "versions",
 ]
 

@@ -116,9 +116,11 @@ bool Encoder::encode_other(PyObject* object, int depth) {
         writer_.complex(value.real, value.imag);
         return true;
     }
-    // A subclass in Python may carry more than the handle: pickle asks it.
+    // A subclass in Python may carry more than the handle: pickle asks it. Those made here are immutable
+    // types.
     if (Handle* handle = handle_of(state_, object);
-        handle != nullptr && type == state_.handle_types[static_cast<std::size_t>(handle->kind())]) {
+        handle != nullptr && (PyType_HasFeature(type, Py_TPFLAGS_IMMUTABLETYPE) != 0 ||
+                              type == state_.handle_types[static_cast<std::size_t>(handle->kind())])) {
         writer_.handle(Ref<Handle>::share(handle));
         return true;
     }

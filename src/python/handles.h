@@ -24,11 +24,12 @@ struct HandleObject {
     PyObject* weakrefs;
 };
 
-// Derives the type of `spec` from Handle, adds it to the module under its last name, and makes it what
-// handles of `kind` arrive as. `basicsize` at least sizeof(HandleObject); `tp_new`, where there is one, makes
-// its instance by new_handle_object(). When the package itself subclasses the type in Python,
-// `package_module` names the module that does; importing it calls _adopt_handle_type(subclass), and handles
-// arrive as that. A borrowed reference, or nullptr with a Python error set.
+// Derives the type of `spec` (Py_TPFLAGS_IMMUTABLETYPE, unless the package subclasses it) from Handle, adds
+// it to the module under its last name, and makes it what handles of `kind` arrive as. `basicsize` at least
+// sizeof(HandleObject); `tp_new`, where there is one, makes its instance by new_handle_object(). When the
+// package itself subclasses the type in Python, `package_module` names the module that does; importing it
+// calls _adopt_handle_type(subclass), and handles arrive as that. A borrowed reference, or nullptr with a
+// Python error set.
 PyTypeObject* add_handle_type(PyObject* module, ModuleState& state, PyType_Spec& spec, HandleKind kind,
                               const char* package_module = nullptr);
 

@@ -5,6 +5,7 @@
 #include "python/bound_map.h"
 #include "python/bound_pool.h"
 #include "python/bound_task.h"
+#include "python/buffer.h"
 #include "python/channel_ends.h"
 #include "python/errors.h"
 #include "python/handles.h"
@@ -15,6 +16,7 @@
 #include "python/queue_async.h"
 #include "python/request.h"
 #include "python/select.h"
+#include "python/shared.h"
 #include "python/state.h"
 #include "python/wait.h"
 
@@ -50,6 +52,8 @@ constexpr Register kRegisters[] = {
     register_channel_ends,
     register_select,
     register_queue_async,
+    register_buffer,
+    register_shared,
 };
 // clang-format on
 

@@ -41,7 +41,16 @@ struct ModuleState {
     X(queue_shut_down)           \
     X(aio)                       \
     X(port_type)                 \
-    X(async_wait_type)
+    X(async_wait_type)           \
+    X(shared_type)               \
+    X(shared_list)               \
+    X(shared_tuple)              \
+    X(shared_named_tuple)        \
+    X(shared_dict)               \
+    X(shared_set)                \
+    X(shared_record)             \
+    X(shared_iterator)           \
+    X(shared_views)
 
 #define X(name) PyObject* name;
     SYNCYTE_STATE_MEMBERS(X)
