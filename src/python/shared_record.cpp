@@ -25,8 +25,8 @@ PyObject* read_name(const Graph& graph, Slot slot) {
         return PyUnicode_FromStringAndSize(text, static_cast<Py_ssize_t>(slot.short_length()));
     }
     const NodeHeader& node = graph.node(slot);
-    return PyUnicode_FromKindAndData(std::max<int>(node.width, PyUnicode_1BYTE_KIND),
-                                     node_characters(node), static_cast<Py_ssize_t>(node.count));
+    return PyUnicode_FromKindAndData(std::max<int>(node.width, PyUnicode_1BYTE_KIND), node_characters(node),
+                                     static_cast<Py_ssize_t>(node.count));
 }
 
 PyObject* attribute(PyObject* self, PyObject* name) {
