@@ -1,16 +1,29 @@
 """The benchmark harness: its arithmetic, its order, its files; no timing is judged here."""
 
 import json
+import os
 import shutil
+import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
 
-from benchmarks import decoding, harness, machine, models, plot, prompts, results, summary
+from benchmarks import (  # noqa: E402
+    decoding,
+    footprint,
+    harness,
+    machine,
+    models,
+    plot,
+    prompts,
+    results,
+    summary,
+)
 
 
 def test_quantiles_interpolate_between_neighbours() -> None:
@@ -194,3 +207,43 @@ def test_quantising_leaves_no_partial_files(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="llama-quantize ended with"):
         models.model("tiny", "q99", folder=tmp_path)
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(
+    shutil.which("llama-server") is None or shutil.which("llama-quantize") is None,
+    reason="llama.cpp's programs, the peers, are not installed",
+)
+@pytest.mark.parametrize("name", ["engine", "memory", "parallel"])
+def test_workload_runs_through(name: str, tmp_path: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "benchmarks", name, "--quick", "--output", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    data = results.load(name, tmp_path)
+    assert data is not None
+    assert data["quick"]
+    for comparison in data["comparisons"]:
+        for contestant in comparison["contestants"].values():
+            assert contestant["median"] > 0
+    assert (tmp_path / f"{name}.svg").exists()
+
+
+def test_footprint_of_this_process() -> None:
+    here = footprint.of_process(os.getpid())
+    assert 0 < here.private <= here.proportional + 0.01
+    assert os.getpid() in footprint.tree(1)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        assert child.pid in footprint.tree(os.getpid())
+        child.communicate(b"\n")
+
+
+def test_unknown_workload_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    from benchmarks.__main__ import main
+
+    assert main(["nonsense"]) == 2
+    assert "nonsense" in capsys.readouterr().out
