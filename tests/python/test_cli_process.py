@@ -201,6 +201,14 @@ def test_a_thousand_prompts_one_in_twenty_failing(
     assert "950 answers, 50 failed" in done.stderr
 
 
+def test_threads_that_an_agent_leaves_are_waited_for(run: Run, agent: Callable[[str], Path]) -> None:
+    source = "import threading, time\nthreading.Thread(target=time.sleep, args=(3,)).start()\nreturn prompt"
+    done = run(agent(source), "a")
+    assert done.returncode == 0
+    assert records(done.stdout)[0]["text"] == "a"
+    assert "waiting for threads that agents left running" in done.stderr
+
+
 def start(tmp_path: Path, model: Path, *arguments: str) -> subprocess.Popen[str]:
     options = ["--model", str(model), "--threads", "1", "--workers", "2", "--output", "out.jsonl"]
     return subprocess.Popen(

@@ -68,7 +68,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("syncyte: interrupted", file=sys.stderr)
         return 130
+    if arguments is None:
+        _expect_to_end()
     return status
+
+
+def _expect_to_end() -> None:
+    """From here on, the process only has to end: Ctrl-C may stop it at once, and a long wait is explained.
+
+    What can still take time are threads that an agent has left running.
+    """
+    import signal
+    import sys
+    import threading
+    import time
+
+    def explain() -> None:
+        time.sleep(2)
+        print("syncyte: waiting for threads that agents left running; Ctrl-C ends at once", file=sys.stderr)
+
+    if "syncyte._pool" in sys.modules:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        threading.Thread(target=explain, name="syncyte-end", daemon=True).start()
 
 
 def _dispatch(given: list[str]) -> int:

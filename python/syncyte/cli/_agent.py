@@ -6,6 +6,10 @@ Runs in worker interpreters, so everything costly is imported where it is needed
 import os
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import traceback
+
 _OWN_FOLDER = __file__.rpartition("/cli/")[0] + "/"
 _REFUSALS = ("does not support loading in subinterpreters", "cannot load module more than once per process")
 _MAX_DEPTH = 200
@@ -142,6 +146,8 @@ def _traceback(error: BaseException) -> str:
     try:
         summary = traceback.extract_tb(error.__traceback__)
         frames = [frame for frame in summary if not _ours(frame.filename)]
+        if _refusal(error):
+            frames = _up_to_libraries(frames)
         if isinstance(error, SyntaxError):
             lines = traceback.format_exception_only(type(error), error)[:-1]
         else:
@@ -153,6 +159,14 @@ def _traceback(error: BaseException) -> str:
 
 def _ours(filename: str) -> bool:
     return filename.startswith((_OWN_FOLDER, "<frozen "))
+
+
+def _up_to_libraries(frames: list[traceback.FrameSummary]) -> list[traceback.FrameSummary]:
+    """The user's frames before the first of an installed package, whose insides are no help here."""
+    for place, frame in enumerate(frames):
+        if place and ("/dist-packages/" in frame.filename or "/site-packages/" in frame.filename):
+            return frames[:place]
+    return frames
 
 
 def _refusal(error: BaseException) -> str:
@@ -171,10 +185,8 @@ def _refusal(error: BaseException) -> str:
 
 
 def _explain_refusal(error: ImportError) -> str:
-    name = error.name
-    if not name:
-        words = str(error).split()
-        name = words[1] if words[:1] == ["module"] and len(words) > 1 else "an extension module"
+    before, found, _ = str(error).partition(f" {_REFUSALS[0]}")
+    name = error.name or (before.rpartition("module ")[2] if found else _importing(error))
     package = name.partition(".")[0]
     part = f" (its part {name})" if name != package else ""
     return (
@@ -183,3 +195,11 @@ def _explain_refusal(error: ImportError) -> str:
         f"declares this support, or keep {package} in the main program or in a process of its own "
         "and send it the data"
     )
+
+
+def _importing(error: ImportError) -> str:
+    """The module whose import statement failed."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return str(trace.tb_frame.f_globals.get("__name__")) if trace is not None else "the module"
