@@ -116,6 +116,7 @@ class _Stream:
         self._owner = owner
         self._stream = stream
         self._unseen: list[str] = []
+        self._seen_tokens = 0
         self._shown_at = 0.0
         self._noted = False
 
@@ -143,7 +144,9 @@ class _Stream:
 
     def _show(self) -> None:
         if self._unseen:
-            self._owner._show("".join(self._unseen), len(self._unseen))
+            tokens = len(self._stream._tokens)
+            self._owner._show("".join(self._unseen), tokens - self._seen_tokens)
+            self._seen_tokens = tokens
             self._unseen.clear()
 
 

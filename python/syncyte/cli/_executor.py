@@ -1,7 +1,8 @@
 """Answers inputs in a pool of warm interpreters."""
 
+import contextlib
+import queue
 import threading
-from concurrent import interpreters
 from typing import TYPE_CHECKING, Any
 
 import syncyte
@@ -43,7 +44,7 @@ class PoolExecutor:
             model_options = {"max_sequences": min(workers, _MOST_SEQUENCES), **model_options}
         # Opened here first: its options hold for the workers, which only name the file.
         self._model = _models.load(model_path, model_options)
-        self._told = interpreters.create_queue() if live else None
+        self._told: syncyte.Queue[Event] | None = syncyte.Queue() if live else None
         self._pool = syncyte.InterpreterPool(
             workers,
             initializer=_worker.prepare,
@@ -81,13 +82,14 @@ class PoolExecutor:
     def _close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
         if self._told is not None:
-            self._told.put(None)
+            self._told.shutdown()
 
     def _pass_on(self) -> None:
         """Hands the workers' events to the run, in a thread of its own."""
         assert self._told is not None
-        while isinstance(event := self._told.get(), tuple):
-            self._post(event)
+        with contextlib.suppress(queue.ShutDown):
+            while True:
+                self._post(self._told.get())
 
 
 def _outcome(future: Future[Outcome]) -> Outcome:
