@@ -25,6 +25,7 @@ from syncyte._core import (
 if TYPE_CHECKING:
     from syncyte._audit.audit import audit
     from syncyte._completion import Completion, ModelInfo, Timings, Usage
+    from syncyte._how import how, is_shareable
     from syncyte._inference_pool import InferencePool, run_parallel
     from syncyte._model import Model, Stream, versions
     from syncyte._pool import InterpreterPool
@@ -46,6 +47,8 @@ _modules: dict[str, str] = {
     "Usage": "_completion",
     "audit": "_audit.audit",
     "run_parallel": "_inference_pool",
+    "how": "_how",
+    "is_shareable": "_how",
     "versions": "_model",
 }
 
@@ -74,6 +77,8 @@ __all__ = [
     "__version__",
     "audit",
     "create_channel",
+    "how",
+    "is_shareable",
     "run_parallel",
     "select",
     "share",

@@ -167,31 +167,56 @@ PyObject* read_element(PyObject* self, Slot slot) {
     return read_slot(*state, static_cast<const Shared&>(*as_shared(self)->head.handle).owner(), slot);
 }
 
+namespace {
+
+// Of text, against an exact str.
+int text_equals(const Graph& graph, Slot slot, PyObject* other) {
+    const std::uint8_t width =
+        PyUnicode_IS_ASCII(other) ? 0 : static_cast<std::uint8_t>(PyUnicode_KIND(other));
+    const auto length = static_cast<std::size_t>(PyUnicode_GET_LENGTH(other));
+    const auto* characters = static_cast<const char*>(PyUnicode_DATA(other));
+    if (slot.kind() == Slot::Kind::kShortText) {
+        return width == 0 && length <= Slot::kShortest && Slot::short_text(characters, length) == slot ? 1
+                                                                                                       : 0;
+    }
+    const NodeHeader& node = graph.node(slot);
+    return node.width == width && node.count == length &&
+                   std::memcmp(node_characters(node), characters, length * std::max<std::size_t>(width, 1)) ==
+                       0
+               ? 1
+               : 0;
+}
+
+// Of a tuple, against an exact tuple.
+int tuple_equals(PyObject* self, const NodeHeader& node, PyObject* other) {
+    if (static_cast<Py_ssize_t>(node.count) != PyTuple_GET_SIZE(other)) return 0;
+    if (Py_EnterRecursiveCall(" while comparing shared objects") != 0) return -1;
+    int equal = 1;
+    for (std::size_t i = 0; equal > 0 && i < node.count; ++i) {
+        equal =
+            element_equals(self, node_slots(node)[i], PyTuple_GET_ITEM(other, static_cast<Py_ssize_t>(i)));
+    }
+    Py_LeaveRecursiveCall();
+    return equal;
+}
+
+}  // namespace
+
+// What a key most often is needs no object made of it.
 int element_equals(PyObject* self, Slot slot, PyObject* other) {
-    // What a key most often is, without making an object of it.
+    const Graph& graph = *as_shared(self)->graph;
+    const bool node = slot.kind() == Slot::Kind::kNode;
+    const NodeKind kind = node ? graph.node(slot).kind : NodeKind::kHandle;
     if (PyUnicode_CheckExact(other) != 0) {
-        const std::uint8_t width =
-            PyUnicode_IS_ASCII(other) ? 0 : static_cast<std::uint8_t>(PyUnicode_KIND(other));
-        const auto length = static_cast<std::size_t>(PyUnicode_GET_LENGTH(other));
-        const auto* characters = static_cast<const char*>(PyUnicode_DATA(other));
-        if (slot.kind() == Slot::Kind::kShortText) {
-            return width == 0 && length <= Slot::kShortest && Slot::short_text(characters, length) == slot
-                       ? 1
-                       : 0;
-        }
-        if (slot.kind() != Slot::Kind::kNode) return 0;
-        const NodeHeader& node = as_shared(self)->graph->node(slot);
-        if (node.kind == NodeKind::kText) {
-            return node.width == width && node.count == length &&
-                           std::memcmp(node_characters(node), characters,
-                                       length * std::max<std::size_t>(width, 1)) == 0
-                       ? 1
-                       : 0;
-        }
+        if (slot.kind() == Slot::Kind::kShortText || kind == NodeKind::kText)
+            return text_equals(graph, slot, other);
+        if (!node) return 0;
     } else if (slot.kind() == Slot::Kind::kInteger && PyLong_CheckExact(other) != 0) {
         int overflow = 0;
         const long long value = PyLong_AsLongLongAndOverflow(other, &overflow);
         return overflow == 0 && value == slot.integer() ? 1 : 0;
+    } else if (node && kind == NodeKind::kTuple && PyTuple_CheckExact(other) != 0) {
+        return tuple_equals(self, graph.node(slot), other);
     }
     const Reference element = Reference::adopt(read_element(self, slot));
     return element ? PyObject_RichCompareBool(element.get(), other, Py_EQ) : -1;

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import syncyte
 from syncyte import _core
 
 
@@ -108,7 +109,7 @@ def values(draw: st.DrawFn, depth: int = 3) -> Any:
 
 
 @given(values())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_everything_comes_back_equal_and_of_the_same_type(value: Any) -> None:
     assert same(travel(value, pickle=False), value)
 
@@ -484,3 +485,21 @@ def test_references_are_neither_lost_nor_kept() -> None:
             _core.Message([value, threading.Lock()], pickle=False)
     assert [sys.getrefcount(item) for item in value] == before
     assert sys.getallocatedblocks() < allocated + 1000
+
+
+def test_how_things_travel() -> None:
+    assert syncyte.how(_core.Message(1)) == "by reference"
+    assert syncyte.how(syncyte.SharedBuffer(1)) == "by reference"
+    assert syncyte.how(syncyte.share([1])) == "by reference"
+    for value in (1, "a", [1, {"a": (2.5, None)}], [syncyte.SharedBuffer(1)]):
+        assert syncyte.how(value) == "copied"
+    for value in (decimal.Decimal(1), [1, Point(1, 2)], Whole(1)):
+        assert syncyte.how(value) == "pickled"
+    answer = syncyte.how({"a": [threading.Lock()]})
+    assert answer.startswith("not at all: TypeError: cannot pickle")
+    assert "value['a'][0]" in answer
+    assert syncyte.how(nested(1001)).startswith("not at all: ValueError")
+    assert syncyte.is_shareable([1])
+    assert syncyte.is_shareable(decimal.Decimal(1))
+    assert not syncyte.is_shareable(threading.Lock())
+    assert not syncyte.is_shareable(Refuses())

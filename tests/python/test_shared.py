@@ -54,7 +54,7 @@ class Sneaky:
 
 
 @given(values())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_thaws_to_what_it_was(value: Any) -> None:
     frozen = share(value)
     assert same(frozen.thaw() if hasattr(frozen, "thaw") else frozen, value) or isinstance(value, bytearray)
@@ -65,7 +65,7 @@ def without_nan(value: Any) -> bool:
 
 
 @given(values().filter(without_nan))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_equals_reads_and_prints_like_the_original(value: Any) -> None:
     frozen = share(value)
     assert frozen == value
