@@ -24,8 +24,9 @@ class Model(_core.Model):
 
     ``context_length``: tokens one sequence can hold, prompt and answer; by default what the model was trained
     with, 4096 at most. ``max_sequences``: requests computed together (1 to 256, default 16); more wait in
-    line. ``threads``: threads that compute (default: the cores this process may use). What is left out is as
-    the first opener has it; a value other than that is a ValueError.
+    line. ``threads``: threads that compute, at most (default: the cores this process may use); fewer while
+    interpreters or other programs keep cores busy. What is left out is as the first opener has it; a value
+    other than that is a ValueError.
 
     Raises FileNotFoundError, OSError, or ModelError for a file that is not a usable model.
     """

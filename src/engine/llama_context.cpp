@@ -11,10 +11,6 @@ namespace syncyte {
 
 namespace {
 
-bool abort_requested(void* flag) {
-    return static_cast<const std::atomic<bool>*>(flag)->load(std::memory_order_relaxed);
-}
-
 llama_context_params params_of(const ContextOptions& options) {
     llama_context_params params = llama_context_default_params();
     params.n_ctx = static_cast<std::uint32_t>(options.cells);
@@ -34,8 +30,9 @@ Result<std::unique_ptr<Context>> LlamaContext::make(llama_model* model, const Co
     const LlamaGuard guard;
     std::unique_ptr<LlamaContext> made(new LlamaContext);
     llama_context_params params = params_of(options);
-    params.abort_callback = abort_requested;
-    params.abort_callback_data = &made->interrupted_;
+    params.abort_callback = [](void* self) { return static_cast<LlamaContext*>(self)->watch(); };
+    params.abort_callback_data = made.get();
+    made->most_threads_ = options.threads;
     try {
         made->context_ = llama_init_from_model(model, params);
     } catch (const std::exception& caught) {
@@ -95,6 +92,9 @@ Result<void> LlamaContext::step(std::span<const BatchRow> rows) {
                             .n_seq_id = sequence_counts_.data(),
                             .seq_id = sequence_pointers_.data(),
                             .logits = outputs_.data()};
+    budget_.refresh();
+    threads_ = budget_.threads(most_threads_);
+    llama_set_n_threads(context_, threads_, threads_);
     const LlamaGuard guard;
     std::int32_t status = 0;
     try {
@@ -129,7 +129,11 @@ void LlamaContext::fork(SequenceId from, SequenceId to, Position length) {
     llama_memory_seq_cp(llama_get_memory(context_), from, to, 0, length);
 }
 
-void LlamaContext::set_threads(std::int32_t threads) { llama_set_n_threads(context_, threads, threads); }
+// ggml asks between the nodes of its graph, on the engine thread, while the whole team computes.
+bool LlamaContext::watch() {
+    budget_.observe_machine(threads_);
+    return interrupted_.load(std::memory_order_relaxed);
+}
 
 std::int32_t LlamaContext::cells() const { return static_cast<std::int32_t>(llama_n_ctx(context_)); }
 

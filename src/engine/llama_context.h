@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "base/core_budget.h"
 #include "engine/model.h"
 
 namespace syncyte {
@@ -21,17 +22,21 @@ class LlamaContext final : public Context {
     std::span<float> logits(std::size_t row) override;
     void erase(SequenceId sequence, Position from) override;
     void fork(SequenceId from, SequenceId to, Position length) override;
-    void set_threads(std::int32_t threads) override;
+    void set_threads(std::int32_t most) override { most_threads_ = most; }
     void interrupt() override { interrupted_.store(true, std::memory_order_relaxed); }
     [[nodiscard]] std::int32_t cells() const override;
 
   private:
     LlamaContext() = default;
+    bool watch();
     Result<void> probe(std::int32_t threads);
 
     llama_context* context_ = nullptr;
     std::size_t vocabulary_size_ = 0;
     std::atomic<bool> interrupted_{false};
+    CoreBudget budget_;
+    std::int32_t most_threads_ = 1;
+    std::int32_t threads_ = 1;  // of the running step
     // The columns of the batch, refilled each step.
     std::vector<llama_token> tokens_;
     std::vector<llama_pos> positions_;

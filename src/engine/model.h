@@ -74,8 +74,8 @@ class Context {
     // `to`, empty before, becomes the first `length` tokens of `from`: shared cells, nothing is copied.
     virtual void fork(SequenceId from, SequenceId to, Position length) = 0;
 
-    // Threads of the next steps.
-    virtual void set_threads(std::int32_t threads) = 0;
+    // Threads of the next steps, at most: a context may take fewer while others need the cores.
+    virtual void set_threads(std::int32_t most) = 0;
 
     // Any thread, once: the running step, and every later one, returns kCancelled soon.
     virtual void interrupt() = 0;

@@ -1,0 +1,75 @@
+#include <gtest/gtest.h>
+
+#include "base/core_budget.h"
+#include "base/cpu.h"
+
+namespace syncyte {
+namespace {
+
+using std::chrono::milliseconds;
+
+class CoreBudgetTest : public testing::Test {
+  protected:
+    // Looks once a millisecond, so many times, at `running` threads of which `own` are the team's.
+    void look(int times, int running, int own) {
+        for (int i = 0; i < times; ++i) budget_.observe(running, own, now_ += milliseconds(1));
+    }
+
+    [[nodiscard]] int threads() const { return budget_.threads(4, 4, 4); }
+
+    CoreBudget budget_;
+    Clock::time_point now_ = Clock::now();
+};
+
+TEST_F(CoreBudgetTest, idle_machine_gives_all) {
+    look(10, 4, 4);
+    EXPECT_EQ(threads(), 4);
+}
+
+TEST_F(CoreBudgetTest, leaves_a_core_to_each_of_the_others) {
+    look(10, 4, 4);
+    look(20, 5, 4);
+    EXPECT_EQ(threads(), 3);
+    look(20, 5, 3);
+    EXPECT_EQ(threads(), 2);
+    look(50, 40, 2);
+    EXPECT_EQ(threads(), 1);
+}
+
+TEST_F(CoreBudgetTest, recovers_when_they_fall_idle) {
+    look(50, 5, 3);
+    EXPECT_EQ(threads(), 2);
+    look(200, 2, 2);
+    EXPECT_EQ(threads(), 4);
+}
+
+TEST_F(CoreBudgetTest, a_passing_thread_costs_nothing) {
+    look(100, 4, 4);
+    look(1, 5, 4);
+    EXPECT_EQ(threads(), 4);
+}
+
+TEST_F(CoreBudgetTest, after_a_pause_the_first_look_counts) {
+    look(100, 7, 4);
+    now_ += milliseconds(500);
+    look(1, 1, 1);
+    EXPECT_EQ(threads(), 4);
+}
+
+TEST_F(CoreBudgetTest, keeps_to_what_the_process_may_use) {
+    look(10, 3, 1);
+    EXPECT_EQ(budget_.threads(8, 2, 16), 2);
+    EXPECT_EQ(budget_.threads(1, 4, 4), 1);
+}
+
+TEST(CoreBudget, of_this_machine_is_between_one_and_what_is_usable) {
+    CoreBudget budget;
+    budget.refresh();
+    budget.observe_machine(1);
+    EXPECT_GE(budget.threads(1000), 1);
+    EXPECT_LE(budget.threads(1000), usable_cores());
+    EXPECT_GE(budget.others(), 0);
+}
+
+}  // namespace
+}  // namespace syncyte
