@@ -71,6 +71,21 @@ def say(text: str) -> None:
     print(text)
 
 
+class Event:
+    """A threading.Event for several interpreters, as far as the tests of the standard library use it."""
+
+    def __init__(self) -> None:
+        import syncyte
+
+        self.queue: Any = syncyte.Queue()
+
+    def set(self) -> None:
+        self.queue.put(None)
+
+    def wait(self) -> None:
+        self.queue.put(self.queue.get())
+
+
 class Counter:
     def __init__(self, start: int) -> None:
         self.start = start
