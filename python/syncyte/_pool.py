@@ -1,5 +1,6 @@
 """InterpreterPool: an executor whose workers are interpreters with a GIL each."""
 
+import contextlib
 import itertools
 import os
 import sys
@@ -12,7 +13,7 @@ from concurrent import interpreters
 from concurrent.futures import Executor, Future
 from concurrent.futures import _base as base
 from concurrent.futures.interpreter import BrokenInterpreterPool
-from typing import Any
+from typing import Any, Literal
 
 from syncyte import _core, _travel, _worker
 
@@ -451,7 +452,7 @@ class InterpreterPool(Executor):
             raise BrokenInterpreterPool("a worker could not start") from _rebuild(failure)
 
     def stats(self) -> list[dict[str, Any]]:
-        """Return, for each worker: worker, state, interpreter_id, tasks, busy (seconds)."""
+        """Return, for each worker: worker, state, interpreter_id, tasks, busy (seconds), restarts."""
         return [
             {
                 "worker": index,
@@ -459,9 +460,25 @@ class InterpreterPool(Executor):
                 "interpreter_id": None if interpreter < 0 else interpreter,
                 "tasks": tasks,
                 "busy": busy,
+                "restarts": restarts,
             }
-            for index, (state, interpreter, tasks, busy) in enumerate(self._core.stats())
+            for index, (state, interpreter, tasks, busy, restarts) in enumerate(self._core.stats())
         ]
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
+    ) -> Literal[False]:
+        """As Executor's, but Ctrl-C does not wait: it cancels what waits and interrupts what runs."""
+        if kind is None or not issubclass(kind, KeyboardInterrupt):
+            self.shutdown(wait=True)
+            return False
+        self.shutdown(wait=False, cancel_futures=True)
+        for _ in range(10):
+            self._core.interrupt()
+            with contextlib.suppress(TimeoutError):
+                self._core.wait_left(0.05)
+                break
+        return False
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """As concurrent.futures.Executor.shutdown."""

@@ -93,7 +93,7 @@ PyObject* wait_gone(PyObject* self, PyObject* timeout) {
 PyObject* interrupt_all(PyObject* self, PyObject*) {
     Crew& crew = crew_of(self);
     const Detached detached;
-    crew.interrupt_all();
+    crew.interrupt(nullptr, nullptr);
     return Py_NewRef(Py_None);
 }
 
@@ -159,6 +159,15 @@ PyObject* close(PyObject* self, PyObject*) {
     Py_RETURN_NONE;
 }
 
+// interrupt(): raises TaskInterrupted in every task of the pool that runs now.
+PyObject* interrupt(PyObject* self, PyObject*) {
+    const Ref<Pool> pool = cast(self)->pool;
+    const Ref<Crew> crew = cast(self)->crew;
+    const Detached detached;
+    crew->interrupt(pool.get(), nullptr);
+    return Py_NewRef(Py_None);
+}
+
 // cancel_waiting(): every task that has not started ends as cancelled.
 PyObject* cancel_waiting(PyObject* self, PyObject*) {
     pool_of(self).abandon_waiting(Error(ErrorCode::kCancelled));
@@ -195,7 +204,7 @@ PyObject* failure(PyObject* self, PyObject*) {
     return failure_tuple(state_here(self), *outcome);
 }
 
-// stats() -> [(state, interpreter id, tasks, busy seconds), ...], by worker.
+// stats() -> [(state, interpreter id, tasks, busy seconds, replacements), ...], by worker.
 PyObject* stats(PyObject* self, PyObject*) {
     Pool& pool = pool_of(self);
     PyObject* list = PyList_New(pool.size());
@@ -205,11 +214,12 @@ PyObject* stats(PyObject* self, PyObject*) {
         const std::int64_t since = record.busy_since_ns.load(std::memory_order_relaxed);
         const std::int64_t busy =
             record.busy_ns.load(std::memory_order_relaxed) + (since != 0 ? now - since : 0);
-        PyObject* entry =
-            Py_BuildValue("(iLKd)", static_cast<int>(record.state.load(std::memory_order_relaxed)),
-                          static_cast<long long>(record.interpreter.load(std::memory_order_relaxed)),
-                          static_cast<unsigned long long>(record.tasks.load(std::memory_order_relaxed)),
-                          static_cast<double>(busy) * 1e-9);
+        PyObject* entry = Py_BuildValue(
+            "(iLKdK)", static_cast<int>(record.state.load(std::memory_order_relaxed)),
+            static_cast<long long>(record.interpreter.load(std::memory_order_relaxed)),
+            static_cast<unsigned long long>(record.tasks.load(std::memory_order_relaxed)),
+            static_cast<double>(busy) * 1e-9,
+            static_cast<unsigned long long>(record.replacements.load(std::memory_order_relaxed)));
         if (entry == nullptr)
             Py_CLEAR(list);
         else
@@ -247,12 +257,13 @@ PyMethodDef pool_methods[] = {
      "submit(function, args, kwargs) -> Task"},
     {"map", map, METH_VARARGS, "map(function, list of argument tuples, chunk) -> Map"},
     {"close", close, METH_NOARGS, "No more tasks; workers leave when the queue is empty."},
+    {"interrupt", interrupt, METH_NOARGS, "Raise TaskInterrupted in every running task."},
     {"cancel_waiting", cancel_waiting, METH_NOARGS, nullptr},
     {"break_waiting", break_waiting, METH_O, nullptr},
     {"wait_ready", wait_ready, METH_O, "wait_ready(timeout); TimeoutError."},
     {"wait_left", wait_left, METH_O, "wait_left(timeout); TimeoutError."},
     {"failure", failure, METH_NOARGS, "What broke the pool, as Task.failure(); None while it works."},
-    {"stats", stats, METH_NOARGS, "[(state, interpreter, tasks, busy seconds), ...]"},
+    {"stats", stats, METH_NOARGS, "[(state, interpreter, tasks, busy seconds, replacements), ...]"},
     {nullptr, nullptr, 0, nullptr},
 };
 

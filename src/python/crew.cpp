@@ -1,6 +1,7 @@
 #include "python/crew.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 namespace syncyte::python {
@@ -55,13 +56,30 @@ Result<void> Crew::wait_gone(Deadline deadline) {
     return {};
 }
 
-void Crew::interrupt_all() {
+void Crew::interrupt(const Pool* pool, const Job* job) {
     std::vector<Ref<Worker>> workers;
     {
         const std::lock_guard lock(mutex_);
         workers = workers_;
     }
-    for (const Ref<Worker>& worker : workers) worker->interrupt();
+    for (const Ref<Worker>& worker : workers) worker->interrupt(pool, job);
+}
+
+bool Crew::replace(const Ref<Pool>& pool, const Job* job) {
+    std::vector<Ref<Worker>> workers;
+    {
+        const std::lock_guard lock(mutex_);
+        if (dismissed_) return false;
+        workers = workers_;
+    }
+    for (const Ref<Worker>& worker : workers) {
+        if (const std::optional<int> place = worker->set_aside(job)) {
+            pool->record(*place).replacements.fetch_add(1, std::memory_order_relaxed);
+            if (!staff(pool, *place, 1)) pool->left(*place);
+            return true;
+        }
+    }
+    return false;
 }
 
 std::size_t Crew::idle() const {

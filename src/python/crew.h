@@ -32,8 +32,11 @@ class Crew : public RefCounted {
     void dismiss();
     Result<void> wait_gone(Deadline deadline);
 
-    // Interrupts what runs in any worker. Detached.
-    void interrupt_all();
+    // Interrupts `job` (null: any) of `pool` (null: any) wherever it runs. Detached.
+    void interrupt(const Pool* pool, const Job* job);
+
+    // If `job` still runs: another worker takes its worker's place in the pool. True if so.
+    bool replace(const Ref<Pool>& pool, const Job* job);
 
     [[nodiscard]] const Ref<Notifier>& notifier() const { return notifier_; }
     [[nodiscard]] std::size_t idle() const;

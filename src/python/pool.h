@@ -23,6 +23,7 @@ struct WorkerRecord {
     std::atomic<WorkerState> state{WorkerState::kStarting};
     std::atomic<std::int64_t> interpreter{-1};
     std::atomic<std::uint64_t> tasks{0};
+    std::atomic<std::uint64_t> replacements{0};  // of workers that were stuck in a call
     std::atomic<std::int64_t> busy_ns{0};
     std::atomic<std::int64_t> busy_since_ns{0};  // of Clock; 0 while idle
 };

@@ -55,6 +55,7 @@ void Worker::live() {
     if (post && open_interpreter(*post)) {
         Attachment attachment(interpreter_);
         thread_ident_ = PyThread_get_thread_ident();
+        parker_ = &Parker::of_this_thread();
         const std::unique_ptr<Desk> desk = Desk::open(interpreter_id_);
         if (desk == nullptr) {
             post->pool->fail(broken("syncyte cannot be imported in a new interpreter: " + error_text()));
@@ -66,8 +67,9 @@ void Worker::live() {
         }
         while (desk != nullptr && post) {
             serve(*post, *desk, attachment);
+            const bool replaced = aside_;
             crew_->come_home(*this);  // first, so that who waits for the pool's end can have this worker
-            post->pool->left(post->index);
+            if (!replaced) post->pool->left(post->index);
             *post = {};
             attachment.detach();
             do post = posts_->get(Deadline::never());
@@ -109,10 +111,16 @@ void Worker::serve(const Post& post, Desk& desk, Attachment& attachment) {
     name_this_thread(pool.name() + "_" + std::to_string(post.index));
     record.interpreter.store(interpreter_id_, std::memory_order_relaxed);
     desk.set_worker(post.index);
+    {
+        const std::lock_guard lock(place_mutex_);
+        place_ = post.index;
+        aside_ = false;
+    }
     TaskOutcome entered = desk.enter(pool.setup());
     if (entered.ending == Ending::kReturned) {
         record.state.store(WorkerState::kIdle, std::memory_order_relaxed);
         pool.ready();
+        pool_.store(&pool, std::memory_order_relaxed);
         work(post, desk, attachment);
     } else {
         pool.fail(std::move(entered));
@@ -136,30 +144,50 @@ void Worker::work(const Post& post, Desk& desk, Attachment& attachment) {
         const std::int64_t start = now_ns();
         record.state.store(WorkerState::kBusy, std::memory_order_relaxed);
         record.busy_since_ns.store(start, std::memory_order_relaxed);
-        in_job_ = true;
+        job_.store(job->get(), std::memory_order_relaxed);
         (*job)->run(desk);
-        in_job_ = false;
+        bool aside = false;
+        {
+            const std::lock_guard lock(place_mutex_);
+            job_.store(nullptr, std::memory_order_relaxed);
+            aside = aside_;
+        }
         if (interrupted_) {
             // It may have come too late to be raised: the next job must not see it.
             interrupted_ = false;
             PyThreadState_SetAsyncExc(thread_ident_, nullptr);
         }
+        if (aside) return;
         record.busy_since_ns.store(0, std::memory_order_relaxed);
         record.busy_ns.fetch_add(now_ns() - start, std::memory_order_relaxed);
         record.tasks.fetch_add(1 + desk.take_more_tasks(), std::memory_order_relaxed);
     }
 }
 
-void Worker::interrupt() {
+bool Worker::does(const Pool* pool, const Job* job) const {
+    const Job* present = job_.load(std::memory_order_relaxed);
+    if (present == nullptr || (job != nullptr && job != present)) return false;
+    return pool == nullptr || pool == pool_.load(std::memory_order_relaxed);
+}
+
+std::optional<int> Worker::set_aside(const Job* job) {
+    const std::lock_guard lock(place_mutex_);
+    if (aside_ || !does(nullptr, job)) return std::nullopt;
+    aside_ = true;
+    return place_;
+}
+
+void Worker::interrupt(const Pool* pool, const Job* job) {
     const std::lock_guard lock(interrupt_mutex_);
-    if (!present_) return;
+    if (!present_ || !does(pool, job)) return;
     Attachment visitor(interpreter_);
-    if (!in_job_) return;
+    if (!does(pool, job)) return;  // now for certain: it changes only under the lock we hold
     PyObject* module = PyImport_ImportModule("syncyte._worker");
     PyObject* type = module == nullptr ? nullptr : PyObject_GetAttrString(module, "TaskInterrupted");
     if (type != nullptr) {
         interrupted_ = true;
         PyThreadState_SetAsyncExc(thread_ident_, type);
+        parker_->interrupt();
     }
     PyErr_Clear();
     Py_XDECREF(type);

@@ -9,6 +9,7 @@
 #include <optional>
 #include <thread>
 
+#include "base/parking.h"
 #include "base/ref.h"
 #include "channel/channel.h"
 #include "python/attach.h"
@@ -40,12 +41,18 @@ class Worker : public RefCounted {
     void dismiss();
     void join();  // detached from any interpreter
 
-    // Raises syncyte._worker.TaskInterrupted in what runs here now, at its next bytecode; nothing if no job
-    // runs. Detached, on any thread; blocks while the interpreter's lock is held by a long C call.
-    void interrupt();
+    // Raises syncyte._worker.TaskInterrupted in what runs here now, at its next bytecode, and wakes it from a
+    // wait of ours; nothing if that is not `job` (null: any) of `pool` (null: any). Detached, on any thread;
+    // blocks while a long C call holds the interpreter's lock.
+    void interrupt(const Pool* pool, const Job* job);
+
+    // If `job` runs here: the worker leaves its pool, which must find another for its place, as soon as the
+    // job ends. True with the place's index; any thread.
+    std::optional<int> set_aside(const Job* job);
 
   private:
     void live();
+    [[nodiscard]] bool does(const Pool* pool, const Job* job) const;
     bool open_interpreter(const Post& first);
     void serve(const Post& post, Desk& desk, Attachment& attachment);
     void work(const Post& post, Desk& desk, Attachment& attachment);
@@ -60,8 +67,13 @@ class Worker : public RefCounted {
     std::mutex interrupt_mutex_;      // guards present_: an interrupter keeps the interpreter from going
     bool present_ = false;            // the thread is inside its interpreter
     unsigned long thread_ident_ = 0;  // as Python knows the thread
-    bool in_job_ = false;             // these two: under the interpreter's own lock
+    Parker* parker_ = nullptr;
+    std::atomic<const Pool*> pool_{nullptr};  // these three change under the interpreter's own lock
+    std::atomic<const Job*> job_{nullptr};
     bool interrupted_ = false;
+    std::mutex place_mutex_;  // guards place_ and aside_, and job_'s end
+    int place_ = -1;
+    bool aside_ = false;
 };
 
 }  // namespace syncyte::python
