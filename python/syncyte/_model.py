@@ -28,6 +28,9 @@ class Model(_core.Model):
     interpreters or other programs keep cores busy. What is left out is as the first opener has it; a value
     other than that is a ValueError.
 
+    A request with a ``seed`` that runs alone gives the same tokens every time. Beside others its logits may
+    differ in their last bits, which changes the text only where two choices were that close.
+
     Raises FileNotFoundError, OSError, or ModelError for a file that is not a usable model.
     """
 

@@ -10,7 +10,6 @@
 #include "python/model_arguments.h"
 #include "python/request.h"
 #include "python/wait.h"
-#include "scheduler/output_text.h"
 #include "scheduler/shared_model.h"
 
 namespace syncyte::python {
@@ -49,9 +48,7 @@ PyObject* raise_for(PyObject* object, const Error& error) {
 }
 
 PyObject* str_of(const std::string& bytes) {
-    std::string valid;
-    if (append_valid_utf8(bytes, valid) != 0) valid += "\xEF\xBF\xBD";
-    return PyUnicode_FromStringAndSize(valid.data(), static_cast<Py_ssize_t>(valid.size()));
+    return PyUnicode_DecodeUTF8(bytes.data(), static_cast<Py_ssize_t>(bytes.size()), "replace");
 }
 
 PyObject* model_new(PyTypeObject* type, PyObject* args, PyObject* /*keywords*/) {

@@ -8,7 +8,12 @@ namespace syncyte {
 
 namespace {
 
-constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
+// U+FFFD, byte by byte: as a literal, an assembler older than the compiler does not know how it is written.
+void append_replacement(std::string& out) {
+    out += '\xEF';
+    out += '\xBF';
+    out += '\xBD';
+}
 
 unsigned char at(std::string_view bytes, std::size_t i) { return static_cast<unsigned char>(bytes[i]); }
 
@@ -49,7 +54,7 @@ std::size_t append_valid_utf8(std::string_view bytes, std::string& out) {
         } else if (length > 0 && i + good == bytes.size()) {
             return good;
         } else {
-            out += kReplacement;
+            append_replacement(out);
             i += std::max<std::size_t>(good, 1);
         }
     }
@@ -101,7 +106,7 @@ bool OutputText::append(std::string_view bytes, std::string& out) {
 void OutputText::finish(std::string& out) {
     show(pending_, out);
     pending_.clear();
-    if (!incomplete_.empty()) out += kReplacement;
+    if (!incomplete_.empty()) append_replacement(out);
     incomplete_.clear();
 }
 
