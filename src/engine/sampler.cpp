@@ -1,6 +1,7 @@
 #include "engine/sampler.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <utility>
@@ -19,9 +20,41 @@ struct Likelier {
     }
 };
 
+// Logits are read by blocks whose largest value is found first: a vocabulary has tens of thousands of tokens,
+// all sequences are sampled one after another between two steps, and the other cores wait for it.
+constexpr std::size_t kBlock = 64;
+
+// NaN is less than everything. Lane by lane, so that it compiles to vector instructions.
+float largest(std::span<const float> logits) {
+    constexpr std::size_t kLanes = 16;
+    std::array<float, kLanes> lanes;
+    lanes.fill(kNever);
+    std::size_t i = 0;
+    for (; i + kLanes <= logits.size(); i += kLanes) {
+        for (std::size_t lane = 0; lane < kLanes; ++lane) {
+            const float logit = logits[i + lane];
+            lanes[lane] = logit > lanes[lane] ? logit : lanes[lane];
+        }
+    }
+    float best = kNever;
+    for (const float lane : lanes) best = lane > best ? lane : best;
+    for (; i < logits.size(); ++i) best = logits[i] > best ? logits[i] : best;
+    return best;
+}
+
+// The first among equals; 0 when no token can be chosen.
 Token likeliest(std::span<const float> logits) {
-    const auto best = std::ranges::max_element(logits);
-    return static_cast<Token>(best - logits.begin());
+    float best = kNever;
+    std::size_t block = 0;
+    for (std::size_t first = 0; first < logits.size(); first += kBlock) {
+        const float here = largest(logits.subspan(first, std::min(kBlock, logits.size() - first)));
+        if (here > best) {
+            best = here;
+            block = first;
+        }
+    }
+    if (best == kNever) return 0;
+    return static_cast<Token>(std::ranges::find(logits.subspan(block), best) - logits.begin());
 }
 
 }  // namespace
@@ -49,31 +82,32 @@ void Sampler::penalise(std::span<float> logits) const {
     }
 }
 
-// The top_k likeliest (all when top_k is 0), likeliest first.
+// The top_k likeliest (all when top_k is 0), in no order.
 void Sampler::collect(std::span<const float> logits) {
     candidates_.clear();
     const auto limit =
         params_.top_k <= 0 ? logits.size() : std::min(logits.size(), static_cast<std::size_t>(params_.top_k));
-    // A heap with the least likely on top: for most tokens one comparison says that they are out.
-    for (std::size_t i = 0; i < logits.size(); ++i) {
-        if (logits[i] == kNever) continue;
-        const Candidate candidate{logits[i], static_cast<Token>(i)};
-        if (candidates_.size() < limit) {
-            candidates_.push_back(candidate);
-            if (candidates_.size() == limit) std::ranges::make_heap(candidates_, Likelier{});
-        } else if (Likelier{}(candidate, candidates_.front())) {
-            std::ranges::pop_heap(candidates_, Likelier{});
-            candidates_.back() = candidate;
-            std::ranges::push_heap(candidates_, Likelier{});
+    for (std::size_t first = 0; first < logits.size(); first += kBlock) {
+        const std::size_t end = std::min(first + kBlock, logits.size());
+        // A later token needs a greater logit than the least likely candidate's: most blocks have none.
+        const bool full = candidates_.size() == limit;
+        if (full && !(largest(logits.subspan(first, end - first)) > candidates_.front().logit)) continue;
+        for (std::size_t i = first; i < end; ++i) {
+            if (logits[i] > kNever) consider({logits[i], static_cast<Token>(i)}, limit);
         }
     }
-    // What min_p drops need not be sorted. Without top_k that is nearly everything.
-    if (params_.min_p > 0 && params_.top_p >= 1 && !candidates_.empty()) {
-        const float best = std::ranges::max_element(candidates_, {}, &Candidate::logit)->logit;
-        const float least = best + std::log(params_.min_p);
-        std::erase_if(candidates_, [least](const Candidate& c) { return c.logit < least; });
+}
+
+// Once there are `limit` candidates they are a heap with the least likely on top.
+void Sampler::consider(Candidate candidate, std::size_t limit) {
+    if (candidates_.size() < limit) {
+        candidates_.push_back(candidate);
+        if (candidates_.size() == limit) std::ranges::make_heap(candidates_, Likelier{});
+    } else if (Likelier{}(candidate, candidates_.front())) {
+        std::ranges::pop_heap(candidates_, Likelier{});
+        candidates_.back() = candidate;
+        std::ranges::push_heap(candidates_, Likelier{});
     }
-    std::ranges::sort(candidates_, Likelier{});
 }
 
 double Sampler::next_uniform() {
@@ -85,50 +119,56 @@ double Sampler::next_uniform() {
     return static_cast<double>(x >> 11) * 0x1.0p-53;
 }
 
+// Sorts the candidates, likeliest first, and drops what top_p and min_p exclude. At least one stays.
+void Sampler::filter() {
+    const float best = std::ranges::max_element(candidates_, {}, &Candidate::logit)->logit;
+    double total = 0;
+    if (params_.top_p < 1) {
+        for (const Candidate& candidate : candidates_) total += std::exp(candidate.logit - best);
+    }
+    // Both keep the likeliest, so their order does not matter: what min_p drops need not be sorted. Without
+    // top_k that is nearly everything.
+    if (params_.min_p > 0) {
+        const float least = best + std::log(params_.min_p);
+        std::erase_if(candidates_,
+                      [least, best](const Candidate& c) { return c.logit < least && c.logit < best; });
+    }
+    std::ranges::sort(candidates_, Likelier{});
+    if (params_.top_p >= 1) return;
+    std::size_t kept = 0;
+    for (double sum = 0; kept < candidates_.size() && (kept == 0 || sum < params_.top_p * total); ++kept) {
+        sum += std::exp(candidates_[kept].logit - best);
+    }
+    candidates_.resize(kept);
+}
+
+Token Sampler::draw_from(std::span<const float> logits) {
+    collect(logits);
+    if (candidates_.empty()) return 0;
+    filter();
+    return draw();
+}
+
 Token Sampler::draw() {
     const float best = candidates_.front().logit;
-    weights_.resize(candidates_.size());
+    weights_.clear();
     double total = 0;
-    for (std::size_t i = 0; i < candidates_.size(); ++i) {
-        weights_[i] = std::exp(static_cast<double>(candidates_[i].logit - best));
-        total += weights_[i];
-    }
-    std::size_t kept = candidates_.size();
-    if (params_.top_p < 1) {
-        double sum = 0;
-        for (kept = 0; kept < candidates_.size() && (kept == 0 || sum < params_.top_p * total); ++kept) {
-            sum += weights_[kept];
-        }
-    }
-    while (kept > 1 && weights_[kept - 1] < static_cast<double>(params_.min_p)) --kept;
-
-    total = 0;
-    for (std::size_t i = 0; i < kept; ++i) {
-        weights_[i] = std::exp(static_cast<double>(candidates_[i].logit - best) / params_.temperature);
-        total += weights_[i];
+    for (const Candidate& candidate : candidates_) {
+        weights_.push_back(std::exp(static_cast<double>(candidate.logit - best) / params_.temperature));
+        total += weights_.back();
     }
     double mark = next_uniform() * total;
-    for (std::size_t i = 0; i < kept; ++i) {
+    for (std::size_t i = 0; i < candidates_.size(); ++i) {
         mark -= weights_[i];
         if (mark < 0) return candidates_[i].token;
     }
-    return candidates_[kept - 1].token;
+    return candidates_.back().token;
 }
 
 Token Sampler::sample(std::span<float> logits) {
     penalise(logits);
     for (const Token token : banned_) logits[static_cast<std::size_t>(token)] = kNever;
-    // A model that computes NaN must not choose by accident of comparison.
-    for (float& logit : logits) {
-        if (std::isnan(logit)) logit = kNever;
-    }
-    Token chosen = 0;
-    if (params_.temperature <= 0) {
-        chosen = likeliest(logits);
-    } else {
-        collect(logits);
-        chosen = candidates_.empty() ? likeliest(logits) : draw();
-    }
+    const Token chosen = params_.temperature <= 0 ? likeliest(logits) : draw_from(logits);
     remember(chosen);
     return chosen;
 }

@@ -41,7 +41,10 @@ class Sampler {
 
     void penalise(std::span<float> logits) const;
     void remember(Token token);
+    Token draw_from(std::span<const float> logits);
     void collect(std::span<const float> logits);
+    void consider(Candidate candidate, std::size_t limit);
+    void filter();
     Token draw();
     double next_uniform();
 

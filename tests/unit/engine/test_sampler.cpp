@@ -142,5 +142,30 @@ TEST(Sampler, large_vocabularies_with_small_top_k_agree_with_sorting) {
     for (const auto& [token, count] : choices(params, logits, 300)) EXPECT_TRUE(best.contains(token));
 }
 
+TEST(Sampler, the_likeliest_is_found_wherever_it_is) {
+    const float nan = std::numeric_limits<float>::quiet_NaN();
+    Sampler greedy({.temperature = 0}, {}, {});
+    for (const std::size_t size : {1U, 15U, 63U, 64U, 65U, 1000U}) {
+        for (std::size_t best = 0; best < size; ++best) {
+            std::vector<float> logits(size, -3.0F);
+            if (best > 0) logits[best - 1] = nan;
+            logits[best] = -1.0F;
+            logits[size - 1] = -1.0F;  // an equal one: the first counts
+            ASSERT_EQ(greedy.sample(logits), static_cast<Token>(best)) << size;
+        }
+    }
+}
+
+TEST(Sampler, top_p_counts_what_min_p_drops) {
+    // 0.5, and 500 times 0.001: top_p 0.6 keeps a hundred of the small ones, min_p only the large one.
+    std::vector<float> logits(501, std::log(0.001F));
+    logits[250] = std::log(0.5F);
+    SamplingParams params = plain();
+    params.top_p = 0.6F;
+    EXPECT_NEAR(static_cast<double>(choices(params, logits, 20000).size()), 101, 2);
+    params.min_p = 0.1F;
+    EXPECT_EQ(choices(params, logits, 100), (std::map<Token, int>{{250, 100}}));
+}
+
 }  // namespace
 }  // namespace syncyte
