@@ -52,6 +52,11 @@ def test_jsonl_lines_carry_ids_and_options(tmp_path: Path) -> None:
         ]
 
 
+def test_the_first_readable_line_tells_whether_it_is_jsonl(tmp_path: Path) -> None:
+    found = inputs_of(tmp_path, b'\xff\n{"prompt": "a", "id": 1}\n', "in.txt")
+    assert [(one.id, one.prompt) for one in found] == [(None, "\ufffd"), (1, "a")]
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [

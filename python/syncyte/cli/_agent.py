@@ -193,7 +193,7 @@ def _explain_refusal(error: ImportError) -> str:
         f"{package}{part} cannot be imported by an agent: it is an extension module that does not support "
         "interpreters with their own GIL, which is where agents run. Use a pure-Python module or one that "
         f"declares this support, or keep {package} in the main program or in a process of its own "
-        "and send it the data"
+        f"and send it the data. `syncyte audit {package}` tells more"
     )
 
 

@@ -176,7 +176,7 @@ class RichDisplay(Display):
     def _totals(self) -> RenderableType:
         summary = self._summary
         if summary is None:
-            return Text("starting the workers", style="dim")
+            return Text("loading the model and starting the workers", style="dim")
         done = summary.answered + summary.failed + summary.skipped
         parts = [f"{done} of {self._total} done" if self._total is not None else f"{done} done"]
         if summary.skipped:

@@ -92,14 +92,14 @@ class Source:
         if line is None:
             reason = f"line {number} of {self.name} is longer than {MAX_LINE_BYTES >> 20} MiB"
             return Input(index, None, line=number, error=reason)
-        if self.jsonl is None:
-            self.jsonl = _looks_like_jsonl(line)
         try:
             text = line.decode()
         except UnicodeDecodeError as error:
             what = f"byte 0x{line[error.start]:02x} at position {error.start + 1}"
             reason = f"line {number} of {self.name} is not UTF-8: {what}"
             return Input(index, line.decode(errors="replace"), line=number, error=reason)
+        if self.jsonl is None:
+            self.jsonl = _looks_like_jsonl(text)
         if not self.jsonl:
             return Input(index, text.strip("\r\n"), line=number)
         try:
@@ -111,11 +111,11 @@ class Source:
         return result
 
 
-def _looks_like_jsonl(line: bytes) -> bool:
-    if not line.lstrip().startswith(b"{"):
+def _looks_like_jsonl(text: str) -> bool:
+    if not text.lstrip().startswith("{"):
         return False
     try:
-        return "prompt" in json.loads(line)
+        return "prompt" in json.loads(text)
     except ValueError, RecursionError:
         return False
 

@@ -51,7 +51,9 @@ exit status:
   0 all inputs answered    1 some failed, or the run could not go on
   2 wrong command line     130 stopped by Ctrl-C; --resume goes on from there"""
 
-_CLOSE_SECONDS = 1.0
+# How long agents that are still busy are waited for: when a run is stopped, and when all is answered.
+_STOP_SECONDS = 0.4
+_CLOSE_SECONDS = 10.0
 
 
 def parser() -> Parser:
@@ -160,7 +162,26 @@ class _Job:
         return self._report(summary)
 
     def _answer_all(self, display: Display, sink: Sink) -> Summary:
-        executor = make_executor(
+        display.begin(self.workers, self.total)
+        try:
+            executor = self._executor(display)
+        except BaseException:
+            display.end()
+            raise
+        inputs = all_inputs(self.prompts, self.source)
+        run = Run(inputs, executor, sink, display, self.answered, window=2 * self.workers)
+        patience = _STOP_SECONDS
+        try:
+            summary = run.go()
+            if summary.stopped_by is None:
+                patience = _CLOSE_SECONDS
+            return summary
+        finally:
+            display.end()
+            self.stuck = not executor.close(patience)
+
+    def _executor(self, display: Display) -> Executor:
+        return make_executor(
             self.workers,
             agent_path=self.agent_path,
             model_path=self.model_path,
@@ -170,14 +191,6 @@ class _Job:
             raw=self.options.raw,
             live=display.live,
         )
-        inputs = all_inputs(self.prompts, self.source)
-        run = Run(inputs, executor, sink, display, self.answered, window=2 * self.workers)
-        try:
-            display.begin(self.workers, self.total)
-            return run.go()
-        finally:
-            display.end()
-            self.stuck = not executor.close(_CLOSE_SECONDS)
 
     def _outlets(self) -> tuple[Display, Sink]:
         """Who shows the run, and who takes the records."""
