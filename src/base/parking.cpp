@@ -21,7 +21,6 @@ constexpr std::chrono::nanoseconds kBackOff = std::chrono::milliseconds(2);
 // spin, never whether a wake-up is seen.
 struct alignas(64) SpinAccount {
     std::atomic<int> spinners{0};
-    std::atomic<std::int64_t> limit{kDefaultSpin.count()};
     std::atomic<std::int64_t> resume_at{INT64_MIN};
 };
 
@@ -50,31 +49,17 @@ class SpinTurn {
     }
 };
 
-// True once done(); false after `looks` looks.
-template <class Done>
-bool look(Done done, int looks) {
-    for (int i = 0; i < looks; ++i) {
-        if (done()) return true;
-        cpu_relax();
-    }
-    return false;
-}
-
 // Spins until done() or until spinning no longer pays. True: done.
 template <class Done>
 bool spin(Done done, Deadline deadline) {
-    const std::chrono::nanoseconds limit(account.limit.load(std::memory_order_relaxed));
+    const std::chrono::nanoseconds limit(detail::spin_limit.load(std::memory_order_relaxed));
     if (limit.count() <= 0) return false;
-    // The peer of a hot exchange answers within this first microsecond or so: too short to be worth asking
-    // whether a core is idle, or touching the account that all threads share.
-    constexpr int kFirstLooks = 80;
-    if (look(done, kFirstLooks)) return true;
+    if (look(done)) return true;
     const SpinTurn turn;
     Clock::time_point last = Clock::now();
     const Clock::time_point end = std::min(last + limit, deadline.time());
     while (last < end && SpinTurn::allowed(last)) {
-        constexpr int kLooks = 32;
-        if (look(done, kLooks)) return true;
+        if (look(done)) return true;
         const Clock::time_point now = Clock::now();
         if (now - last > kPreempted) {
             account.resume_at.store((now + kBackOff).time_since_epoch().count(), std::memory_order_relaxed);
@@ -86,6 +71,8 @@ bool spin(Done done, Deadline deadline) {
 }
 
 }  // namespace
+
+constinit std::atomic<std::int64_t> detail::spin_limit{kDefaultSpin.count()};
 
 // Parkers of ended threads wait here for the next thread.
 class ParkerPool {
@@ -175,11 +162,11 @@ void Parker::wake_if_asleep() noexcept {
 }
 
 std::chrono::nanoseconds spin_time() noexcept {
-    return std::chrono::nanoseconds(account.limit.load(std::memory_order_relaxed));
+    return std::chrono::nanoseconds(detail::spin_limit.load(std::memory_order_relaxed));
 }
 
 void set_spin_time(std::chrono::nanoseconds limit) noexcept {
-    account.limit.store(limit.count(), std::memory_order_relaxed);
+    detail::spin_limit.store(limit.count(), std::memory_order_relaxed);
 }
 
 int spinning_threads() noexcept { return account.spinners.load(std::memory_order_relaxed); }

@@ -15,6 +15,7 @@
 #include <cstdint>
 
 #include "base/clock.h"
+#include "base/cpu.h"
 
 namespace syncyte {
 
@@ -83,6 +84,24 @@ class Handoff {
     Parker* const parker_;
     std::atomic<bool> done_{false};
 };
+
+namespace detail {
+// Nanoseconds; see spin_time().
+extern std::atomic<std::int64_t> spin_limit;
+}  // namespace detail
+
+// The short first part of a wait's spin: too short to be worth asking whether a core is idle. True once
+// done().
+template <class Done>
+bool look(Done done) {
+    if (detail::spin_limit.load(std::memory_order_relaxed) <= 0) return done();
+    constexpr int kLooks = 80;  // about a microsecond
+    for (int i = 0; i < kLooks; ++i) {
+        if (done()) return true;
+        cpu_relax();
+    }
+    return false;
+}
 
 // How long a wait may spin before it sleeps, for the whole process; 20 us unless set. Zero: never spin.
 std::chrono::nanoseconds spin_time() noexcept;

@@ -10,6 +10,7 @@
 #include "python/errors.h"
 #include "python/handles.h"
 #include "python/leaving.h"
+#include "python/measure.h"
 #include "python/message.h"
 #include "python/model.h"
 #include "python/queue.h"
@@ -47,6 +48,7 @@ constexpr Register kRegisters[] = {
     register_map,
     register_pool,
     register_wait,
+    register_measure,
     register_leaving,
     register_queue,
     register_channel_ends,

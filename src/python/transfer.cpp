@@ -61,6 +61,8 @@ Transfer get_value(Values& values, Value& value, Deadline deadline) {
         value = std::move(*got);
         return Transfer::kDone;
     }
+    // Attached, since detaching and attaching would take longer than the wait.
+    values.await_briefly();
     Waiter<Value> waiter;
     if (!values.begin_get(waiter)) {
         const Wake wake = wait_detached(*waiter.handoff, deadline);
