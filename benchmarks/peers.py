@@ -114,7 +114,7 @@ CONSUME = """for _ in go:
 
 @contextmanager
 def stream(producers: int, consumers: int, item: Any, count: int) -> Iterator[Callable[[], None]]:
-    """`count` puts of item shared by producers, as many gets by consumers, each in an interpreter of its own."""
+    """`count` puts of item shared by producers, as many gets by consumers, in an interpreter each."""
     q, done = syncyte.Queue[Any](), syncyte.Queue[None]()
     starts: list[Any] = []
     with ExitStack() as stack:
