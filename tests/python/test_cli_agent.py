@@ -31,6 +31,10 @@ def write(tmp_path: Path) -> Iterator[Callable[[str], str]]:
         del sys.modules[name]
 
 
+def load(path: str) -> object:
+    return _agent.load(path, path)
+
+
 def failure_of(agent: object) -> dict[str, str]:
     with pytest.raises(BaseException) as caught:
         _agent.call(agent, "p", None)
@@ -39,26 +43,24 @@ def failure_of(agent: object) -> dict[str, str]:
 
 def test_an_agent_can_use_files_beside_it(write: Callable[[str], str], tmp_path: Path) -> None:
     (tmp_path / "beside_agent.py").write_text("def shout(text): return text.upper()\n")
-    agent = _agent.load(
-        write("from beside_agent import shout\ndef agent(prompt, model): return shout(prompt)\n")
-    )
+    agent = load(write("from beside_agent import shout\ndef agent(prompt, model): return shout(prompt)\n"))
     assert _agent.call(agent, "hello", None) == "HELLO"
 
 
 def test_main_guards_do_not_run(write: Callable[[str], str]) -> None:
-    _agent.load(write("def agent(p, m): ...\nif __name__ == '__main__': raise SystemExit\n"))
+    load(write("def agent(p, m): ...\nif __name__ == '__main__': raise SystemExit\n"))
 
 
 def test_dataclasses_find_their_module(write: Callable[[str], str]) -> None:
     source = (
         "import dataclasses\n@dataclasses.dataclass\nclass A:\n    x: 'int'\ndef agent(p, m): return A(3).x\n"
     )
-    assert _agent.call(_agent.load(write(source)), "", None) == 3
+    assert _agent.call(load(write(source)), "", None) == 3
 
 
 def test_async_agents_are_run(write: Callable[[str], str]) -> None:
     source = "import asyncio\nasync def agent(p, m):\n    await asyncio.sleep(0)\n    return p * 2\n"
-    assert _agent.call(_agent.load(write(source)), "ab", None) == "abab"
+    assert _agent.call(load(write(source)), "ab", None) == "abab"
 
 
 @pytest.mark.parametrize(
@@ -77,7 +79,7 @@ def test_async_agents_are_run(write: Callable[[str], str]) -> None:
 )
 def test_a_file_that_is_no_agent_says_why(write: Callable[[str], str], source: str, said: list[str]) -> None:
     with pytest.raises(_agent.AgentFileError) as caught:
-        _agent.load(write(source))
+        load(write(source))
     text = str(caught.value)
     for part in said:
         assert part in text
@@ -86,7 +88,7 @@ def test_a_file_that_is_no_agent_says_why(write: Callable[[str], str], source: s
 
 def test_a_failing_agent_shows_its_own_lines_only(write: Callable[[str], str]) -> None:
     source = "def inner(p):\n    return {}[p]\n\ndef agent(p, m):\n    return inner(p)\n"
-    found = failure_of(_agent.load(write(source)))
+    found = failure_of(load(write(source)))
     assert (found["type"], found["message"]) == ("KeyError", "'p'")
     assert "line 5, in agent" in found["traceback"]
     assert "line 2, in inner" in found["traceback"]
@@ -109,7 +111,7 @@ def test_a_failing_agent_shows_its_own_lines_only(write: Callable[[str], str]) -
     ],
 )
 def test_every_way_to_fail_is_described(write: Callable[[str], str], body: str, kind: str, said: str) -> None:
-    found = failure_of(_agent.load(write(f"def agent(p, m):\n    {body}\n")))
+    found = failure_of(load(write(f"def agent(p, m):\n    {body}\n")))
     assert found["type"] == kind
     assert said in found["message"]
     assert len(found["traceback"]) < 5000

@@ -201,6 +201,13 @@ def test_a_thousand_prompts_one_in_twenty_failing(
     assert "950 answers, 50 failed" in done.stderr
 
 
+def test_an_agent_may_change_the_working_directory(run: Run, agent: Callable[[str], Path]) -> None:
+    source = "import os\nos.chdir('/')\ndef agent(prompt, model): return prompt\n"
+    agent(source)
+    done = run("agent.py", *"abcdef", "--workers", "4")
+    assert done.returncode == 0, done.stderr
+
+
 def test_threads_that_an_agent_leaves_are_waited_for(run: Run, agent: Callable[[str], Path]) -> None:
     source = "import threading, time\nthreading.Thread(target=time.sleep, args=(3,)).start()\nreturn prompt"
     done = run(agent(source), "a")

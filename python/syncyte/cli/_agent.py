@@ -3,7 +3,6 @@
 Runs in worker interpreters, so everything costly is imported where it is needed.
 """
 
-import os
 import sys
 
 TYPE_CHECKING = False
@@ -19,11 +18,13 @@ class AgentFileError(Exception):
     """The agent file cannot be used at all. The text is for the user."""
 
 
-def load(path: str) -> object:
-    """Runs the file as `python path` would, but for `__name__`, and returns its function `agent`."""
+def load(path: str, full: str) -> object:
+    """Runs the file as `python path` would, but for `__name__`, and returns its function `agent`.
+
+    `path` is how messages name it, `full` its absolute path: an agent may change the working directory.
+    """
     import types
 
-    full = path if path.startswith("/") else f"{os.getcwd()}/{path}"  # noqa: PTH109
     sys.path.insert(0, full.rpartition("/")[0])
     module = types.ModuleType("syncyte_agent")
     module.__file__ = full

@@ -3,6 +3,7 @@
 import contextlib
 import queue
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import syncyte
@@ -42,13 +43,13 @@ class PoolExecutor:
     ) -> None:
         if workers > _DEFAULT_SEQUENCES:
             model_options = {"max_sequences": min(workers, _MOST_SEQUENCES), **model_options}
-        # Opened here first: its options hold for the workers, which only name the file.
         self._model = _models.load(model_path, model_options)
+        agent_file = None if agent_path is None else (agent_path, str(Path(agent_path).absolute()))
         self._told: syncyte.Queue[Event] | None = syncyte.Queue() if live else None
         self._pool = syncyte.InterpreterPool(
             workers,
             initializer=_worker.prepare,
-            initargs=(agent_path, model_path, sampling, system, raw, self._told),
+            initargs=(agent_file, self._model, sampling, system, raw, self._told),
         )
         self._futures: set[Future[Outcome]] = set()
 

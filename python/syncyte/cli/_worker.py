@@ -7,6 +7,7 @@ from io import TextIOBase
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from syncyte import Model
     from syncyte.cli._agent_model import AgentModel
 
 # What a call gives back: plain values only, as they cross interpreters.
@@ -27,8 +28,8 @@ _state = _State()
 
 
 def prepare(
-    agent_path: str | None,
-    model_path: str,
+    agent_file: tuple[str, str] | None,
+    model: Model,
     sampling: dict[str, object],
     system: str | None,
     raw: bool,
@@ -36,7 +37,8 @@ def prepare(
 ) -> None:
     """Readies this interpreter. Never raises: what goes wrong is told by the first `answer`.
 
-    `events` is a queue that takes (kind, interpreter id, ...) tuples while answers come, or None.
+    `agent_file` is the path as the user gave it, and in full. `events` is a queue that takes
+    (kind, interpreter id, ...) tuples while answers come, or None.
     """
     from concurrent import interpreters
 
@@ -44,15 +46,13 @@ def prepare(
     _state.events = events
     _redirect_prints()
     try:
-        import syncyte
         from syncyte.cli import _agent, _agent_model
 
-        model = syncyte.Model(model_path)
         _state.model = _agent_model.AgentModel(model, sampling, _post if events is not None else None)
-        if agent_path is None:
+        if agent_file is None:
             _state.agent = _agent_model.just_answer(system=system, raw=raw)
         else:
-            _state.agent = _agent.load(agent_path)
+            _state.agent = _agent.load(*agent_file)
     except _agent.AgentFileError as error:
         _state.broken = str(error)
     except Exception as error:
