@@ -11,13 +11,13 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 COMMAND = [sys.executable, "-m", "syncyte.cli"]
 LIMIT = 120  # seconds; nothing here takes more than a few on an idle machine
@@ -199,6 +199,15 @@ def test_a_thousand_prompts_one_in_twenty_failing(
     assert [record["index"] for record in found] == list(range(1000))
     assert sum("error" in record for record in found) == 50
     assert "950 answers, 50 failed" in done.stderr
+
+
+def test_the_example_agent_works_out_sums(run: Run) -> None:
+    example = Path(__file__).parents[2] / "examples" / "agent.py"
+    done = run(example, "What is 17 * 23?", "Tell me a joke")
+    assert done.returncode == 0, done.stderr
+    figures, joke = (record["result"] for record in records(done.stdout))
+    assert figures == {"answer": 391, "by": "arithmetic"}
+    assert joke["by"] == "model"
 
 
 def test_an_agent_may_change_the_working_directory(run: Run, agent: Callable[[str], Path]) -> None:
