@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from syncyte._completion import Completion, ModelInfo, Timings, Usage
     from syncyte._how import how, is_shareable
     from syncyte._inference_pool import InferencePool, run_parallel
+    from syncyte._isolate import isolate
     from syncyte._model import Model, Stream, versions
+    from syncyte._on_main import on_main
     from syncyte._pool import InterpreterPool
     from syncyte._queue_empty import QueueEmpty
     from syncyte._queue_errors import QueueFull, QueueShutDown
@@ -46,6 +48,8 @@ _modules: dict[str, str] = {
     "Timings": "_completion",
     "Usage": "_completion",
     "audit": "_audit.audit",
+    "isolate": "_isolate",
+    "on_main": "_on_main",
     "run_parallel": "_inference_pool",
     "how": "_how",
     "is_shareable": "_how",
@@ -79,6 +83,8 @@ __all__ = [
     "create_channel",
     "how",
     "is_shareable",
+    "isolate",
+    "on_main",
     "run_parallel",
     "select",
     "share",

@@ -22,6 +22,15 @@ def _inspect_extension(name: str, path: str | None, /) -> dict[str, str | None]:
     function. Only for child processes: what the init function does stays done.
     """
 
+def _is_main() -> bool:
+    """Whether this is the main interpreter."""
+
+def _idle_cores() -> int:
+    """Cores this process may use that nobody runs on now; a look at most a millisecond old."""
+
+def _call_on_main(asked: Any, /) -> Any:
+    """What syncyte._on_main._answer(asked) returns in the main interpreter; both travel as messages."""
+
 class Handle:
     """Base of what travels between interpreters by reference."""
 

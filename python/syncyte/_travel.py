@@ -152,7 +152,7 @@ class _Pickler(pickle.Pickler):
                 return NotImplemented
             return self._function(target)
         if isinstance(target, types.ModuleType):
-            return __import__("importlib").import_module, (target.__name__,)
+            return _worker.import_or_stand_in, (target.__name__,)
         if not isinstance(target, (types.BuiltinFunctionType, type, types.CodeType)):
             self.shared.reusable = False
         if isinstance(target, types.CodeType):

@@ -59,6 +59,37 @@ def _import(name: str) -> object:
     return module
 
 
+class AbsentModule(types.ModuleType):
+    """Stands in for a module that cannot be imported here, until something of it is used.
+
+    A function that only hands another one to on_main() may mention numpy.
+    """
+
+    def __getattr__(self, name: str) -> object:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise ImportError(
+            f"{self.__name__} cannot be imported in this interpreter: {self.__doc__}. "
+            "syncyte.on_main() calls functions in the main interpreter.",
+            name=self.__name__,
+        )
+
+
+def first_cause(error: BaseException) -> str:
+    """Return what an error began with, in a line: libraries wrap the refusal of a module in long advice."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return f"{type(error).__name__}: {str(error).strip().partition('\n')[0]}"
+
+
+def import_or_stand_in(name: str) -> object:
+    """Return a module that a travelling function refers to."""
+    try:
+        return _import(name)
+    except ImportError as error:
+        return AbsentModule(name, first_cause(error))
+
+
 def namespace(module: str) -> dict[str, object]:
     """Return the globals that functions shipped from `module` share here."""
     if module == "__main__":

@@ -13,6 +13,7 @@
 #include "python/measure.h"
 #include "python/message.h"
 #include "python/model.h"
+#include "python/on_main.h"
 #include "python/queue.h"
 #include "python/queue_async.h"
 #include "python/request.h"
@@ -40,6 +41,7 @@ using Register = int (*)(PyObject* module, ModuleState& state);
 constexpr Register kRegisters[] = {
     register_errors,
     register_audit,
+    register_on_main,
     register_handles,
     register_message,
     register_model,

@@ -1,0 +1,89 @@
+#include "python/on_main.h"
+
+#include <algorithm>
+#include <optional>
+#include <string>
+
+#include "base/cpu.h"
+#include "python/attach.h"
+#include "python/convert.h"
+#include "python/wait.h"
+
+namespace syncyte::python {
+
+namespace {
+
+// The main interpreter's syncyte._on_main._answer, called with what `question` stands for. Attached to the
+// main interpreter. Nothing with a Python error set, in the main interpreter.
+std::optional<Value> answer(const Value& question) {
+    std::optional<Value> value;
+    PyObject* core = PyImport_ImportModule("syncyte._core");
+    PyObject* on_main = core == nullptr ? nullptr : PyImport_ImportModule("syncyte._on_main");
+    PyObject* asked = on_main == nullptr ? nullptr : from_value(state_of(core), question);
+    PyObject* answered = asked == nullptr ? nullptr : PyObject_CallMethod(on_main, "_answer", "(O)", asked);
+    if (answered != nullptr) value = to_value(state_of(core), answered);
+    Py_XDECREF(answered);
+    Py_XDECREF(asked);
+    Py_XDECREF(on_main);
+    Py_XDECREF(core);
+    return value;
+}
+
+std::string take_error_text() {
+    PyObject* error = PyErr_GetRaisedException();
+    PyObject* text = error == nullptr ? nullptr : PyObject_Repr(error);
+    const char* utf8 = text == nullptr ? nullptr : PyUnicode_AsUTF8(text);
+    std::string taken = utf8 == nullptr ? "unknown error" : utf8;
+    PyErr_Clear();
+    Py_XDECREF(text);
+    Py_XDECREF(error);
+    return taken;
+}
+
+PyObject* call_on_main(PyObject* module, PyObject* asked) {
+    ModuleState& state = state_of(module);
+    const std::optional<Value> question = to_value(state, asked);
+    if (!question) return nullptr;
+    // A thread that enters an interpreter on its way out never returns.
+    if (Py_IsFinalizing() != 0) {
+        PyErr_SetString(PyExc_RuntimeError, "the main interpreter is ending");
+        return nullptr;
+    }
+    std::optional<Value> answered;
+    std::string trouble;
+    {
+        // The thread lends itself: it leaves its interpreter and enters the main one with a thread state made
+        // for this call. CPython binds PyGILState_Ensure(), which extension modules use, to the state that
+        // was attached last, so theirs find the main interpreter too.
+        const Detached detached;
+        const Attachment main(PyInterpreterState_Main());
+        answered = answer(*question);
+        if (!answered) trouble = take_error_text();
+    }
+    if (answered) return from_value(state, *answered);
+    PyErr_Format(PyExc_RuntimeError, "the main interpreter could not answer: %s", trouble.c_str());
+    return nullptr;
+}
+
+PyObject* is_main(PyObject* /*module*/, PyObject* /*unused*/) {
+    return PyBool_FromLong(static_cast<long>(PyInterpreterState_Get() == PyInterpreterState_Main()));
+}
+
+PyObject* idle_cores(PyObject* /*module*/, PyObject* /*unused*/) {
+    return PyLong_FromLong(std::max(0, usable_cores() - running_threads()));
+}
+
+PyMethodDef methods[] = {
+    {"_call_on_main", call_on_main, METH_O, "What the main interpreter's syncyte._on_main._answer returns."},
+    {"_is_main", is_main, METH_NOARGS, "Whether this is the main interpreter."},
+    {"_idle_cores", idle_cores, METH_NOARGS, "Cores this process may use that nobody runs on now."},
+    {},
+};
+
+}  // namespace
+
+int register_on_main(PyObject* module, ModuleState& /*state*/) {
+    return PyModule_AddFunctions(module, methods);
+}
+
+}  // namespace syncyte::python
