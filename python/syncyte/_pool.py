@@ -73,7 +73,7 @@ def _close_all() -> None:
             break
         except KeyboardInterrupt:
             interrupted = True
-    _crew.stop_notifier()
+    _crew.stop()
     for interpreter in _interpreters:
         interpreter.close()
     _interpreters.clear()
@@ -158,7 +158,10 @@ class PoolFuture(Future[Any]):
         return self._task.ending == _CANCELLED
 
     def cancel(self) -> bool:
-        """End the task if it has not started; False when it runs or is over."""
+        """End the task; False when it is over.
+
+        One that runs is interrupted by an exception at its next bytecode. Its future is cancelled at once.
+        """
         if self._task.cancel():
             if "_own_condition" in self.__dict__:
                 self._finish()
@@ -352,20 +355,35 @@ class InterpreterPool(Executor):
         self._core = _crew.open_pool(max_workers, max_pending or 0, self._thread_name_prefix, setup)
         _pools[self._core.id] = self
 
+    def options(self, *, timeout: float | None = None, deadline: float | None = None) -> Submitter:
+        """Return a view of the pool whose submit() limits its tasks.
+
+        timeout: seconds a task may run. deadline: the time.monotonic() at which it must be over, started or
+        not. A task past its limit ends with TimeoutError at once and is interrupted: by an exception at its
+        next bytecode, which `except Exception` does not catch. If it is stuck in a C call, its worker is
+        replaced, and comes back when the call ends.
+        """
+        return Submitter(self, timeout, deadline)
+
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> PoolFuture:
         """Schedule `fn(*args, **kwargs)` and return its future.
 
         What cannot travel makes the future raise concurrent.interpreters.NotShareableError, saying what.
         """
+        return self._submit(fn, args, kwargs)
+
+    def _submit(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *limits: float | None
+    ) -> PoolFuture:
         if self._shutdown or self._broken:
             self._refuse()
         try:
-            return PoolFuture(self._core.submit(self._known(fn)[0], args, kwargs or None))
+            return PoolFuture(self._core.submit(self._known(fn)[0], args, kwargs or None, *limits))
         except _core.ClosedError:
             self._refuse()
             raise
         except Exception:
-            return self._submit_whole(fn, args, kwargs)
+            return self._submit_whole(fn, args, kwargs, limits)
 
     def map(
         self,
@@ -415,12 +433,16 @@ class InterpreterPool(Executor):
         return entry
 
     def _submit_whole(
-        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        limits: tuple[float | None, ...],
     ) -> PoolFuture:
         """Carry a call whose parts cannot travel as a queue's message; a function among them, say."""
         try:
             whole = _core.Function(_travel.dump_call(fn, args, kwargs), False)
-            return PoolFuture(self._core.submit(whole, (), None))
+            return PoolFuture(self._core.submit(whole, (), None, *limits))
         except interpreters.NotShareableError as refusal:
             failed = Future[Any]()
             failed.set_exception(refusal)
@@ -488,3 +510,20 @@ class InterpreterPool(Executor):
         self._core.close()
         if wait:
             self._core.wait_left(None)
+
+
+class Submitter:
+    """A pool with limits for what is submitted through it; see InterpreterPool.options."""
+
+    __slots__ = ("_deadline", "_pool", "_timeout")
+
+    def __init__(self, pool: InterpreterPool, timeout: float | None, deadline: float | None) -> None:
+        if timeout is not None and not timeout > 0:
+            raise ValueError(f"timeout must be greater than 0 seconds, not {timeout!r}")
+        self._pool = pool
+        self._timeout = timeout
+        self._deadline = deadline
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> PoolFuture:
+        """As InterpreterPool.submit."""
+        return self._pool._submit(fn, args, kwargs, self._timeout, self._deadline)

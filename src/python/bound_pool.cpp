@@ -67,7 +67,7 @@ PyObject* open_pool(PyObject* self, PyObject* args) {
     const Ref<Crew>& crew = reinterpret_cast<CrewObject*>(self)->crew;
     crew->notifier()->start();
     auto pool = make_ref<Pool>(size, static_cast<std::size_t>(max_pending), std::string(name),
-                               std::move(*value), crew->notifier());
+                               std::move(*value), crew->notifier(), crew->supervisor());
     const Result<void> staffed = crew->staff(pool, 0, size);
     new (&cast(object)->pool) Ref<Pool>(std::move(pool));
     new (&cast(object)->crew) Ref<Crew>(crew);
@@ -97,10 +97,11 @@ PyObject* interrupt_all(PyObject* self, PyObject*) {
     return Py_NewRef(Py_None);
 }
 
-PyObject* stop_notifier(PyObject* self, PyObject*) {
-    const Ref<Notifier> notifier = crew_of(self).notifier();
+PyObject* stop(PyObject* self, PyObject*) {
+    const Ref<Crew> crew = reinterpret_cast<CrewObject*>(self)->crew;
     const Detached detached;
-    notifier->stop();
+    crew->supervisor()->stop();
+    crew->notifier()->stop();
     return Py_NewRef(Py_None);
 }
 
@@ -120,20 +121,30 @@ void dealloc_pool(PyObject* self) {
     Py_DECREF(type);
 }
 
-// submit(function, args, kwargs or None) -> Task. ClosedError after close().
+// A number of seconds, or 0 for None. False with a Python error set.
+bool parse_seconds(PyObject* object, double& seconds) {
+    seconds = object == Py_None ? 0 : PyFloat_AsDouble(object);
+    return seconds != -1.0 || PyErr_Occurred() == nullptr;
+}
+
+// submit(function, args, kwargs or None[, timeout or None, deadline or None]) -> Task. ClosedError after
+// close().
 PyObject* submit(PyObject* self, PyObject* const* args, Py_ssize_t count) {
     ModuleState& state = state_here(self);
-    if (count != 3) {
-        PyErr_SetString(PyExc_TypeError, "submit(function, args, kwargs)");
+    if (count != 3 && count != 5) {
+        PyErr_SetString(PyExc_TypeError, "submit(function, args, kwargs[, timeout, deadline])");
         return nullptr;
     }
+    double timeout = 0;
+    double deadline = 0;
+    if (count == 5 && (!parse_seconds(args[3], timeout) || !parse_seconds(args[4], deadline))) return nullptr;
     const Ref<Function>* function = function_of(state, args[0]);
     if (function == nullptr) return nullptr;
     std::optional<Value> positional = to_value(state, args[1]);
     if (!positional) return nullptr;
     std::optional<Value> named = args[2] == Py_None ? Value{} : to_value(state, args[2]);
     if (!named) return nullptr;
-    auto task = make_ref<Task>(*function, std::move(*positional), std::move(*named));
+    auto task = make_ref<Task>(*function, std::move(*positional), std::move(*named), timeout);
     Pool& pool = pool_of(self);
     Ref<Job> job = task;
     Result<void> sent = pool.submit(std::move(job), Deadline::now());
@@ -142,7 +153,13 @@ PyObject* submit(PyObject* self, PyObject* const* args, Py_ssize_t count) {
                              [&](Deadline until) { return pool.submit(std::move(job), until); });
     }
     if (!sent) return none_or_error(self, sent);
-    return wrap_task(state, std::move(task));
+    if (deadline != 0) {
+        // time.monotonic() reads the same clock.
+        const Clock::time_point when(
+            std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(deadline)));
+        pool.supervisor()->limit(task, cast(self)->pool, when);
+    }
+    return wrap_task(state, std::move(task), cast(self)->pool);
 }
 
 // map(function, [args, ...], chunk) -> Map
@@ -247,7 +264,7 @@ PyMethodDef crew_methods[] = {
     {"dismiss", dismiss, METH_NOARGS, "End the workers once their pools are done."},
     {"wait_gone", wait_gone, METH_O, "wait_gone(timeout): until all workers ended; TimeoutError."},
     {"interrupt_all", interrupt_all, METH_NOARGS, "Raise TaskInterrupted in every running task."},
-    {"stop_notifier", stop_notifier, METH_NOARGS, "No deliveries any more."},
+    {"stop", stop, METH_NOARGS, "No deliveries and no interruptions any more."},
     {"watch", watch, METH_O, "watch(task): deliver its end; False if it has ended."},
     {nullptr, nullptr, 0, nullptr},
 };

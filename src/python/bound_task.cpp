@@ -6,6 +6,7 @@
 #include "python/attach.h"
 #include "python/convert.h"
 #include "python/errors.h"
+#include "python/supervisor.h"
 #include "python/wait.h"
 
 namespace syncyte::python {
@@ -14,6 +15,7 @@ namespace {
 
 struct TaskObject {
     PyObject_HEAD Ref<Task> task;
+    Ref<Pool> pool;
     PyObject* value;  // the decoded result, once somebody asked
 };
 
@@ -39,6 +41,7 @@ void dealloc_task(PyObject* self) {
     PyObject_GC_UnTrack(self);
     clear_task(self);
     cast(self)->task.~Ref();
+    cast(self)->pool.~Ref();
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -105,7 +108,16 @@ PyObject* failure(PyObject* self, PyObject*) {
     return failure_tuple(state_of(PyType_GetModule(Py_TYPE(self))), task.outcome());
 }
 
-PyObject* cancel(PyObject* self, PyObject*) { return PyBool_FromLong(cast(self)->task->cancel()); }
+// cancel(): ends it whether it waits or runs; false when it is over.
+PyObject* cancel(PyObject* self, PyObject*) {
+    const Ref<Task>& task = cast(self)->task;
+    const Ref<Pool>& pool = cast(self)->pool;
+    if (task->cancel()) Py_RETURN_TRUE;
+    if (!task->finish({.ending = Ending::kCancelled, .value = {}, .failure = {}, .message = {}}))
+        Py_RETURN_FALSE;
+    pool->supervisor()->interrupt(task, pool);
+    Py_RETURN_TRUE;
+}
 PyObject* done(PyObject* self, PyObject*) { return PyBool_FromLong(cast(self)->task->finished()); }
 PyObject* running(PyObject* self, PyObject*) { return PyBool_FromLong(cast(self)->task->running()); }
 
@@ -149,11 +161,12 @@ PyObject* failure_tuple(ModuleState& state, const TaskOutcome& outcome) {
                          static_cast<Py_ssize_t>(message.size()));
 }
 
-PyObject* wrap_task(const ModuleState& state, Ref<Task> task) {
+PyObject* wrap_task(const ModuleState& state, Ref<Task> task, Ref<Pool> pool) {
     auto* type = reinterpret_cast<PyTypeObject*>(state.task_type);
     PyObject* self = type->tp_alloc(type, 0);
     if (self == nullptr) return nullptr;
     new (&cast(self)->task) Ref<Task>(std::move(task));
+    new (&cast(self)->pool) Ref<Pool>(std::move(pool));
     return self;
 }
 
@@ -177,7 +190,7 @@ int register_task(PyObject* module, ModuleState& state) {
          "result(timeout=None): the result, or the task if there is none."},
         {"wait", method(wait), METH_FASTCALL, "wait(timeout=None): until finished; TimeoutError."},
         {"failure", failure, METH_NOARGS, "(ending, exception, description, message), once finished."},
-        {"cancel", cancel, METH_NOARGS, "End the task if it has not started: whether it was."},
+        {"cancel", cancel, METH_NOARGS, "End the task, interrupting it if it runs; False when it is over."},
         {"done", done, METH_NOARGS, nullptr},
         {"running", running, METH_NOARGS, nullptr},
         {nullptr, nullptr, 0, nullptr},

@@ -3,13 +3,14 @@
 
 #include <Python.h>
 
+#include "python/pool.h"
 #include "python/state.h"
 #include "python/task.h"
 
 namespace syncyte::python {
 
 // New references; nullptr with a Python error set.
-PyObject* wrap_task(const ModuleState& state, Ref<Task> task);
+PyObject* wrap_task(const ModuleState& state, Ref<Task> task, Ref<Pool> pool);
 
 // (ending, exception or None, description or None, message) of an outcome that is no result.
 PyObject* failure_tuple(ModuleState& state, const TaskOutcome& outcome);

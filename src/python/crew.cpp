@@ -82,6 +82,11 @@ bool Crew::replace(const Ref<Pool>& pool, const Job* job) {
     return false;
 }
 
+bool Crew::runs(const Job* job) const {
+    const std::lock_guard lock(mutex_);
+    return std::ranges::any_of(workers_, [job](const Ref<Worker>& worker) { return worker->runs(job); });
+}
+
 std::size_t Crew::idle() const {
     const std::lock_guard lock(mutex_);
     return idle_.size();

@@ -10,6 +10,7 @@
 #include "python/notifier.h"
 #include "python/pool.h"
 #include "python/sleepers.h"
+#include "python/supervisor.h"
 #include "python/worker.h"
 
 namespace syncyte::python {
@@ -18,7 +19,8 @@ namespace syncyte::python {
 // does not give back an interpreter's memory, and making one takes ten milliseconds.
 class Crew : public RefCounted {
   public:
-    explicit Crew(PyInterpreterState* home) : home_(home), notifier_(make_ref<Notifier>(home)) {}
+    explicit Crew(PyInterpreterState* home)
+        : home_(home), notifier_(make_ref<Notifier>(home)), supervisor_(make_ref<Supervisor>(*this)) {}
 
     // Puts workers at the pool's free places: idle ones first, then new ones. kClosed after dismiss().
     Result<void> staff(const Ref<Pool>& pool, int first, int count);
@@ -38,12 +40,17 @@ class Crew : public RefCounted {
     // If `job` still runs: another worker takes its worker's place in the pool. True if so.
     bool replace(const Ref<Pool>& pool, const Job* job);
 
+    // Whether some worker runs `job` now.
+    [[nodiscard]] bool runs(const Job* job) const;
+
+    [[nodiscard]] const Ref<Supervisor>& supervisor() const { return supervisor_; }
     [[nodiscard]] const Ref<Notifier>& notifier() const { return notifier_; }
     [[nodiscard]] std::size_t idle() const;
 
   private:
     PyInterpreterState* const home_;
     const Ref<Notifier> notifier_;
+    const Ref<Supervisor> supervisor_;
     mutable std::mutex mutex_;
     std::vector<Ref<Worker>> workers_;
     std::vector<Worker*> idle_;

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "python/convert.h"
+#include "python/supervisor.h"
 
 namespace syncyte::python {
 
@@ -24,16 +25,27 @@ std::unique_ptr<Desk> Desk::open(std::int64_t interpreter) {
     if (desk->worker_module_ == nullptr) return nullptr;
     desk->load_ = PyObject_GetAttrString(desk->worker_module_, "load");
     desk->describe_ = PyObject_GetAttrString(desk->worker_module_, "describe");
-    if (desk->load_ == nullptr || desk->describe_ == nullptr) return nullptr;
+    desk->interrupted_ = PyObject_GetAttrString(desk->worker_module_, "TaskInterrupted");
+    if (desk->load_ == nullptr || desk->describe_ == nullptr || desk->interrupted_ == nullptr) return nullptr;
     return desk;
 }
 
 Desk::~Desk() {
     forget_functions();
+    Py_XDECREF(interrupted_);
     Py_XDECREF(describe_);
     Py_XDECREF(load_);
     Py_XDECREF(worker_module_);
     Py_XDECREF(core_);
+}
+
+void Desk::serve(Ref<Pool> pool, int index) {
+    pool_ = std::move(pool);
+    worker_ = index;
+}
+
+void Desk::limit(Ref<Task> task, double seconds) {
+    pool_->supervisor()->limit(std::move(task), pool_, Deadline::after(seconds).time());
 }
 
 void Desk::forget_functions() {
@@ -88,6 +100,7 @@ TaskOutcome Desk::enter(const Value& setup) {
 void Desk::leave() {
     forget_functions();
     (void)call_own("leave", nullptr);
+    pool_ = nullptr;
 }
 
 // A function of syncyte._worker, called with `argument` (stolen, may be nullptr).
@@ -105,6 +118,11 @@ TaskOutcome Desk::call_own(const char* name, PyObject* argument) {
 TaskOutcome Desk::raised() {
     TaskOutcome outcome{.ending = Ending::kRaised, .value = {}, .failure = {}, .message = {}};
     PyObject* error = PyErr_GetRaisedException();
+    if (Py_IS_TYPE(error, reinterpret_cast<PyTypeObject*>(interrupted_))) {
+        Py_DECREF(error);
+        outcome.ending = Ending::kCancelled;
+        return outcome;
+    }
     // describe() says in plain values how the error looked, and what of it can travel.
     PyObject* display = PyObject_CallOneArg(describe_, error);
     std::optional<Value> value = display == nullptr ? std::nullopt : to_value(*state_, display);

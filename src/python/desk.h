@@ -8,6 +8,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "python/pool.h"
 #include "python/state.h"
 #include "python/task.h"
 
@@ -40,7 +41,10 @@ class Desk {
     [[nodiscard]] ModuleState& state() const { return *state_; }
     [[nodiscard]] std::int64_t interpreter() const { return interpreter_; }
     [[nodiscard]] int worker() const { return worker_; }
-    void set_worker(int index) { worker_ = index; }
+    // From now on jobs are those of this pool, done in its place `index`.
+    void serve(Ref<Pool> pool, int index);
+    // The running task's time is up in `seconds`.
+    void limit(Ref<Task> task, double seconds);
 
     // A job did the work of that many tasks besides itself.
     void count_tasks(std::uint64_t more) { more_tasks_ += more; }
@@ -57,7 +61,9 @@ class Desk {
     PyObject* worker_module_ = nullptr;
     PyObject* load_ = nullptr;
     PyObject* describe_ = nullptr;
+    PyObject* interrupted_ = nullptr;
     std::unordered_map<std::uint64_t, PyObject*> functions_;
+    Ref<Pool> pool_;
     std::int64_t interpreter_ = -1;
     int worker_ = -1;
     std::uint64_t more_tasks_ = 0;

@@ -3,17 +3,22 @@
 #include <utility>
 
 #include "python/notifier.h"
+#include "python/supervisor.h"
 
 namespace syncyte::python {
 
-Pool::Pool(int size, std::size_t max_pending, std::string name, Value setup, Ref<Notifier> notifier)
+Pool::Pool(int size, std::size_t max_pending, std::string name, Value setup, Ref<Notifier> notifier,
+           Ref<Supervisor> supervisor)
     : size_(size),
       id_(next_id()),
       name_(std::move(name)),
       setup_(std::move(setup)),
       notifier_(std::move(notifier)),
+      supervisor_(std::move(supervisor)),
       jobs_(make_ref<Channel<Ref<Job>>>(max_pending)),
       records_(std::make_unique<WorkerRecord[]>(static_cast<std::size_t>(size))) {}
+
+Pool::~Pool() = default;
 
 Result<void> Pool::submit(Ref<Job>&& job, Deadline deadline) {
     if (deadline.is_now()) return jobs_->try_put(std::move(job));

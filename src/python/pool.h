@@ -16,6 +16,8 @@
 
 namespace syncyte::python {
 
+class Supervisor;
+
 enum class WorkerState : std::uint8_t { kStarting, kIdle, kBusy, kGone };
 
 // Written by one worker, read by anybody.
@@ -31,8 +33,11 @@ struct WorkerRecord {
 // Shared by the submitting interpreter and the workers; the last one to let go destroys it, on any thread.
 class Pool : public RefCounted {
   public:
+    ~Pool() override;
+
     // `max_pending` 0: unbounded. `setup`: what syncyte._worker.enter gets, in each worker.
-    Pool(int size, std::size_t max_pending, std::string name, Value setup, Ref<Notifier> notifier);
+    Pool(int size, std::size_t max_pending, std::string name, Value setup, Ref<Notifier> notifier,
+         Ref<Supervisor> supervisor);
 
     // kClosed after close(), kFull (with Deadline::now()), kTimedOut, kInterrupted: the job is untouched.
     Result<void> submit(Ref<Job>&& job, Deadline deadline);
@@ -55,6 +60,7 @@ class Pool : public RefCounted {
     void ready();
     void left(int index);
 
+    [[nodiscard]] const Ref<Supervisor>& supervisor() const { return supervisor_; }
     [[nodiscard]] int size() const { return size_; }
     [[nodiscard]] std::uint64_t id() const { return id_; }
     [[nodiscard]] const std::string& name() const { return name_; }
@@ -70,6 +76,7 @@ class Pool : public RefCounted {
     const std::string name_;
     const Value setup_;
     const Ref<Notifier> notifier_;
+    const Ref<Supervisor> supervisor_;
     const Ref<Channel<Ref<Job>>> jobs_;
     const std::unique_ptr<WorkerRecord[]> records_;
     std::atomic<const TaskOutcome*> failed_{nullptr};

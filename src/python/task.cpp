@@ -16,8 +16,12 @@ std::uint64_t next_id() {
 Function::Function(std::string encoded, bool remember)
     : id(next_id()), bytes(std::move(encoded)), keep(remember) {}
 
-Task::Task(Ref<Function> function, Value args, Value kwargs)
-    : id_(next_id()), function_(std::move(function)), args_(std::move(args)), kwargs_(std::move(kwargs)) {}
+Task::Task(Ref<Function> function, Value args, Value kwargs, double timeout)
+    : id_(next_id()),
+      timeout_(timeout),
+      function_(std::move(function)),
+      args_(std::move(args)),
+      kwargs_(std::move(kwargs)) {}
 
 bool Task::start(Desk& desk) {
     const std::lock_guard lock(mutex_);
@@ -30,6 +34,7 @@ bool Task::start(Desk& desk) {
 
 void Task::run(Desk& desk) {
     if (!start(desk)) return;
+    if (timeout_ > 0) desk.limit(Ref<Task>::share(this), timeout_);
     const Ref<Function> function = std::move(function_);
     const Value args = std::exchange(args_, Value{});
     const Value kwargs = std::exchange(kwargs_, Value{});
@@ -60,6 +65,11 @@ bool Task::finish(TaskOutcome outcome) {
     if (state_.load(std::memory_order_relaxed) == State::kFinished) return false;
     publish(std::move(outcome), lock);
     return true;
+}
+
+bool Task::time_out() {
+    return finish(
+        {.ending = Ending::kTimedOut, .value = {}, .failure = {}, .message = "the task took too long"});
 }
 
 void Task::publish(TaskOutcome outcome, std::unique_lock<std::mutex>& lock) {

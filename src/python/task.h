@@ -69,7 +69,8 @@ struct TaskOutcome {
 // that saw finished (acquire) read it without a lock. `watched` and the waiters' list change under mutex_.
 class Task : public Job {
   public:
-    Task(Ref<Function> function, Value args, Value kwargs);
+    // `timeout`: seconds it may run; 0: as long as it likes.
+    Task(Ref<Function> function, Value args, Value kwargs, double timeout = 0);
 
     void run(Desk& desk) override;
     void abandon(const Error& reason) override;
@@ -79,6 +80,7 @@ class Task : public Job {
 
     // Ends a task, running or not; false when it is over already. What its worker still brings is dropped.
     bool finish(TaskOutcome outcome);
+    bool time_out();
 
     // Blocks until finished. kTimedOut, kInterrupted. Any thread, detached from its interpreter.
     Result<void> wait(Deadline deadline);
@@ -105,6 +107,7 @@ class Task : public Job {
     void publish(TaskOutcome outcome, std::unique_lock<std::mutex>& lock);
 
     const std::uint64_t id_;
+    const double timeout_;
     std::atomic<State> state_{State::kPending};
     std::atomic<int> worker_{-1};
     std::atomic<std::int64_t> interpreter_{-1};

@@ -110,7 +110,7 @@ void Worker::serve(const Post& post, Desk& desk, Attachment& attachment) {
     WorkerRecord& record = pool.record(post.index);
     name_this_thread(pool.name() + "_" + std::to_string(post.index));
     record.interpreter.store(interpreter_id_, std::memory_order_relaxed);
-    desk.set_worker(post.index);
+    desk.serve(post.pool, post.index);
     {
         const std::lock_guard lock(place_mutex_);
         place_ = post.index;

@@ -46,6 +46,8 @@ class Worker : public RefCounted {
     // blocks while a long C call holds the interpreter's lock.
     void interrupt(const Pool* pool, const Job* job);
 
+    [[nodiscard]] bool runs(const Job* job) const { return does(nullptr, job); }
+
     // If `job` runs here: the worker leaves its pool, which must find another for its place, as soon as the
     // job ends. True with the place's index; any thread.
     std::optional<int> set_aside(const Job* job);

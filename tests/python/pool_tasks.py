@@ -117,3 +117,21 @@ def get_status_slowly(seconds: float) -> str:
 def main_names_slowly(seconds: float) -> list[str]:
     time.sleep(seconds)
     return main_names()
+
+
+def spin_stubbornly() -> None:
+    while True:
+        try:
+            while True:
+                pass
+        except Exception:
+            pass
+
+
+def spin_and_tell(queue: Any) -> None:
+    try:
+        queue.put("started")
+        while True:
+            pass
+    finally:
+        queue.put("cleaned up")

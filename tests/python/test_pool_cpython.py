@@ -1,5 +1,6 @@
 """CPython's own executor tests, run with InterpreterPool in the executor's place."""
 
+import asyncio
 import functools
 from typing import Any
 
@@ -101,4 +102,7 @@ class InterpreterPoolTest(Mixin, test_interpreter_pool.InterpreterPoolExecutorTe
 
 
 class AsyncioTest(Mixin, test_interpreter_pool.AsyncioTest):
-    pass
+    @classmethod
+    def setUpClass(cls) -> None:
+        asyncio.events._set_event_loop_policy(None)  # other tests have used asyncio.run
+        super().setUpClass()

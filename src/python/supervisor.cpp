@@ -1,0 +1,103 @@
+#include "python/supervisor.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "python/crew.h"
+#include "python/thread.h"
+
+namespace syncyte::python {
+
+namespace {
+
+constexpr auto kLater = [](const auto& a, const auto& b) { return a.when > b.when; };
+
+}  // namespace
+
+Supervisor::Supervisor(Crew& crew) : orders_(make_ref<Channel<Order>>(0)), crew_(crew) {}
+
+void Supervisor::stop() {
+    orders_->close(Close::kDiscard);
+    const std::lock_guard lock(mutex_);
+    stopped_ = true;
+    if (thread_.joinable()) thread_.join();
+}
+
+void Supervisor::give(Order order) {
+    {
+        const std::lock_guard lock(mutex_);
+        if (stopped_) return;
+        if (!thread_.joinable()) thread_ = start_thread([this] { serve(); });
+    }
+    (void)orders_->try_put(std::move(order));
+}
+
+void Supervisor::limit(Ref<Task> task, Ref<Pool> pool, Clock::time_point when) {
+    give({.when = when, .step = Step::kLimit, .task = std::move(task), .pool = std::move(pool)});
+}
+
+void Supervisor::interrupt(Ref<Task> task, Ref<Pool> pool) {
+    give({.when = Clock::now(), .step = Step::kInterrupt, .task = std::move(task), .pool = std::move(pool)});
+}
+
+void Supervisor::serve() {
+    name_this_thread("syncyte-superv");
+    while (true) {
+        const Deadline next = waiting_.empty() ? Deadline::never() : Deadline::at(waiting_.front().when);
+        Result<Order> order = orders_->get(next);
+        if (order) {
+            keep(std::move(*order));
+        } else if (order.error().code == ErrorCode::kClosed) {
+            break;
+        }
+        while (!waiting_.empty() && waiting_.front().when <= Clock::now()) {
+            std::ranges::pop_heap(waiting_, kLater);
+            Order due = std::move(waiting_.back());
+            waiting_.pop_back();
+            carry_out(std::move(due));
+        }
+    }
+    waiting_.clear();
+    for (Interrupter& interrupter : interrupters_) interrupter.thread.join();
+    interrupters_.clear();
+}
+
+void Supervisor::keep(Order order) {
+    // Most tasks end long before their limit: their orders are dropped when they are many.
+    if (waiting_.size() >= 1024 && (waiting_.size() & (waiting_.size() - 1)) == 0) {
+        std::erase_if(waiting_, [](const Order& o) { return o.step == Step::kLimit && o.task->finished(); });
+        std::ranges::make_heap(waiting_, kLater);
+    }
+    waiting_.push_back(std::move(order));
+    std::ranges::push_heap(waiting_, kLater);
+}
+
+void Supervisor::carry_out(Order order) {
+    if (order.step == Step::kReplace) {
+        crew_.replace(order.pool, order.task.get());
+        return;
+    }
+    if (order.step == Step::kLimit && !order.task->time_out()) return;
+    if (!crew_.runs(order.task.get())) return;
+    interrupt_now(order.task);
+    order.step = Step::kReplace;
+    order.when = Clock::now() +
+                 std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(kPatienceSeconds));
+    keep(std::move(order));
+}
+
+void Supervisor::interrupt_now(const Ref<Task>& task) {
+    std::erase_if(interrupters_, [](Interrupter& interrupter) {
+        if (!interrupter.done->load()) return false;
+        interrupter.thread.join();
+        return true;
+    });
+    auto done = std::make_shared<std::atomic<bool>>(false);
+    interrupters_.push_back({.thread = start_thread([this, task, done] {
+                                 crew_.interrupt(nullptr, task.get());
+                                 done->store(true);
+                             }),
+                             .done = done});
+}
+
+}  // namespace syncyte::python

@@ -1,0 +1,109 @@
+"""Tasks past their limit, or cancelled while they run, are really interrupted; stuck workers are replaced."""
+
+import concurrent.futures
+import time
+from collections.abc import Iterator
+
+import pool_tasks
+import pytest
+
+import syncyte
+
+
+@pytest.fixture
+def pool() -> Iterator[syncyte.InterpreterPool]:
+    with syncyte.InterpreterPool(2, warmup=None) as pool:
+        pool.wait_ready(30)
+        yield pool
+
+
+def until_free(pool: syncyte.InterpreterPool) -> None:
+    deadline = time.monotonic() + 20
+    while any(entry["state"] == "busy" for entry in pool.stats()):
+        assert time.monotonic() < deadline, pool.stats()
+        time.sleep(0.01)
+
+
+def test_a_task_past_its_timeout_is_interrupted(pool: syncyte.InterpreterPool) -> None:
+    start = time.monotonic()
+    futures = [pool.options(timeout=0.2).submit(pool_tasks.spin_stubbornly) for _ in range(2)]
+    for future in futures:
+        with pytest.raises(TimeoutError, match="too long"):
+            future.result(30)
+    assert 0.2 <= time.monotonic() - start < 2
+    until_free(pool)
+    assert [entry["restarts"] for entry in pool.stats()] == [0, 0]
+    assert pool.submit(pool_tasks.identity, 1).result(30) == 1
+    assert pool.options(timeout=5).submit(pool_tasks.identity, 2).result(30) == 2
+
+
+def test_a_running_task_can_be_cancelled(pool: syncyte.InterpreterPool) -> None:
+    future = pool.submit(pool_tasks.spin_stubbornly)
+    while not future.running():
+        time.sleep(0.001)
+    called: list[object] = []
+    future.add_done_callback(called.append)
+    assert future.cancel()
+    assert called == [future]
+    assert future.cancelled()
+    with pytest.raises(concurrent.futures.CancelledError):
+        future.result()
+    until_free(pool)
+    assert pool.submit(pool_tasks.identity, 1).result(30) == 1
+
+
+def test_clean_up_of_an_interrupted_task_runs(pool: syncyte.InterpreterPool) -> None:
+    told: syncyte.Queue[str] = syncyte.Queue()
+    future = pool.submit(pool_tasks.spin_and_tell, told)
+    assert told.get(timeout=30) == "started"
+    future.cancel()
+    assert told.get(timeout=30) == "cleaned up"
+
+
+def test_a_wait_of_ours_is_interrupted(pool: syncyte.InterpreterPool) -> None:
+    empty: syncyte.Queue[int] = syncyte.Queue()
+    with pytest.raises(TimeoutError, match="too long"):
+        pool.options(timeout=0.1).submit(empty.get).result(30)
+    until_free(pool)
+    assert [entry["restarts"] for entry in pool.stats()] == [0, 0]
+
+
+def test_a_deadline_counts_the_waiting_too() -> None:
+    with syncyte.InterpreterPool(1, warmup=None) as pool:
+        pool.submit(pool_tasks.nap, 0.5)
+        late = pool.options(deadline=time.monotonic() + 0.1).submit(pool_tasks.identity, 1)
+        start = time.monotonic()
+        with pytest.raises(TimeoutError):
+            late.result(30)
+        assert time.monotonic() - start < 0.45
+
+
+def test_a_worker_stuck_in_a_call_is_replaced_and_comes_home() -> None:
+    with syncyte.InterpreterPool(1, warmup=None) as pool:
+        first = pool.submit(pool_tasks.interpreter).result(30)
+        start = time.monotonic()
+        with pytest.raises(TimeoutError):
+            pool.options(timeout=0.1).submit(pool_tasks.nap, 2).result(30)
+        assert pool.submit(pool_tasks.interpreter).result(30) != first
+        assert time.monotonic() - start < 1.8
+        assert pool.stats()[0]["restarts"] == 1
+    time.sleep(max(0.0, start + 2.5 - time.monotonic()))
+    with syncyte.InterpreterPool(8, warmup=None) as pool:
+        pool.wait_ready(30)
+        assert first in {entry["interpreter_id"] for entry in pool.stats()}
+
+
+def test_the_next_task_does_not_feel_an_interruption(pool: syncyte.InterpreterPool) -> None:
+    for turn in range(50):
+        future = pool.options(timeout=0.002).submit(pool_tasks.spin, 0.0015 + turn % 5 * 0.00025)
+        with pytest.raises((TimeoutError, AssertionError)):
+            assert future.result(30) < 0
+        assert pool.submit(pool_tasks.identity, turn).result(30) == turn
+    until_free(pool)
+
+
+def test_wrong_limits(pool: syncyte.InterpreterPool) -> None:
+    with pytest.raises(ValueError, match="timeout must be greater than 0"):
+        pool.options(timeout=0)
+    with pytest.raises(TypeError):
+        pool.options(timeout="1")  # type: ignore[arg-type]
