@@ -56,7 +56,8 @@ void Pool::ready() {
 void Pool::left(int index) {
     record(index).state.store(WorkerState::kGone, std::memory_order_relaxed);
     const std::lock_guard lock(mutex_);
-    ++left_;
+    // What the set-up holds (a model, say) goes with the last worker, not with the pool's object.
+    if (++left_ >= size_) setup_ = Value();
     waiting_.wake_all();
 }
 

@@ -64,6 +64,7 @@ class Pool : public RefCounted {
     [[nodiscard]] int size() const { return size_; }
     [[nodiscard]] std::uint64_t id() const { return id_; }
     [[nodiscard]] const std::string& name() const { return name_; }
+    // For a worker that enters.
     [[nodiscard]] const Value& setup() const { return setup_; }
     [[nodiscard]] std::size_t pending() const { return jobs_->size(); }
     WorkerRecord& record(int index) { return records_[static_cast<std::size_t>(index)]; }
@@ -74,7 +75,7 @@ class Pool : public RefCounted {
     const int size_;
     const std::uint64_t id_;
     const std::string name_;
-    const Value setup_;
+    Value setup_;  // constant until the last worker has left
     const Ref<Notifier> notifier_;
     const Ref<Supervisor> supervisor_;
     const Ref<Channel<Ref<Job>>> jobs_;

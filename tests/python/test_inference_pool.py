@@ -7,6 +7,7 @@ import pool_tasks
 import pytest
 
 import syncyte
+from syncyte import _core
 
 OPTIONS = {"max_tokens": 6, "temperature": 0.0, "ignore_eos": True}
 
@@ -98,3 +99,13 @@ def test_bad_input(tiny_model: Path, tmp_path: Path) -> None:
         syncyte.InferencePool(2, tiny_model, "agent.py")  # type: ignore[arg-type]
     with pytest.raises(LookupError, match="no luck"):
         syncyte.InferencePool(2, tiny_model, setup=lambda: pool_tasks.fail("no luck"))
+
+
+def test_the_model_goes_with_the_pool(tmp_path: Path, tiny_model: Path) -> None:
+    own = tmp_path / "own.gguf"  # another file than the one this module's tests hold open
+    own.write_bytes(tiny_model.read_bytes())
+    before = _core._open_models()
+    with syncyte.InferencePool(2, own) as pool:
+        pool.execute("hello", **OPTIONS)
+        assert _core._open_models() == before + 1
+    assert _core._open_models() == before
