@@ -218,7 +218,7 @@ def test_an_agent_may_change_the_working_directory(run: Run, agent: Callable[[st
 
 
 def test_threads_that_an_agent_leaves_are_waited_for(run: Run, agent: Callable[[str], Path]) -> None:
-    source = "import threading, time\nthreading.Thread(target=time.sleep, args=(3,)).start()\nreturn prompt"
+    source = "import threading, time\nthreading.Thread(target=time.sleep, args=(4,)).start()\nreturn prompt"
     done = run(agent(source), "a")
     assert done.returncode == 0
     assert records(done.stdout)[0]["text"] == "a"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import syncyte
 from syncyte import cli
 from syncyte.cli import _loop, _run
 from syncyte.cli._inputs import Input
@@ -265,6 +266,21 @@ def test_a_file_that_is_not_python_is_refused_early(
     text = capfd.readouterr().err
     assert all(part in text for part in said)
     assert made == []
+
+
+def test_the_model_that_comes_along_is_used_when_none_is_named(
+    made: list[FakeExecutor], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(syncyte, "embedded_model_path", lambda: "/embedded.gguf", raising=False)
+    assert cli.main(["run", "a"]) == 0
+    assert made[0].setup["model_path"] == "/embedded.gguf"
+
+    def lacking() -> str:
+        raise FileNotFoundError("it is not installed")
+
+    monkeypatch.setattr(syncyte, "embedded_model_path", lacking)
+    assert cli.main(["run", "a"]) == 2
+    assert "no model: name a GGUF file with --model (it is not installed)" in capfd.readouterr().err
 
 
 def test_signals_between_events_are_not_lost() -> None:

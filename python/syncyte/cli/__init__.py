@@ -84,7 +84,7 @@ def _expect_to_end() -> None:
     import time
 
     def explain() -> None:
-        time.sleep(2)
+        time.sleep(1)
         print("syncyte: waiting for threads that agents left running; Ctrl-C ends at once", file=sys.stderr)
 
     if "syncyte._pool" in sys.modules:
