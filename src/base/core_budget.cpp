@@ -20,12 +20,18 @@ constexpr Clock::duration kBetweenLooks = milliseconds(1);
 }  // namespace
 
 void CoreBudget::observe(int running, int own, Clock::time_point now) {
-    const double seen = std::max(running - own, 0);
+    const double here = std::max(running - own, 0);
     if (last_ == Clock::time_point::min() || now - last_ >= kStale) {
-        others_ = seen;
+        looks_.fill(here);
+        others_ = here;
+        count_ = 1;
     } else {
+        looks_[count_++ % kLooks] = here;
+        const double seen = std::ranges::min(looks_);
         const double time_constant = seen > others_ ? kArrival : kDeparture;
-        others_ += (seen - others_) * (1 - std::exp(-seconds_between(last_, now) / time_constant));
+        const double part = 1 - std::exp(-seconds_between(last_, now) / time_constant);
+        // The first look after a pause may have met those whose requests ended it, on their way to wait.
+        others_ = count_ <= kLooks ? seen : others_ + (seen - others_) * part;
     }
     last_ = now;
 }

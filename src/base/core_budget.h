@@ -5,6 +5,9 @@
 // left.
 #pragma once
 
+#include <array>
+#include <cstddef>
+
 #include "base/clock.h"
 
 namespace syncyte {
@@ -13,7 +16,9 @@ namespace syncyte {
 class CoreBudget {
   public:
     // Notes that `running` threads of the machine ran or waited for a core at `now`, `own` of them the
-    // team's. Newcomers are believed within a few milliseconds, their leaving within a tenth of a second.
+    // team's. Newcomers are believed within some ten milliseconds, their leaving within a tenth of a second.
+    // Those who are there in one look and gone in the next but one do not count: each step of a model wakes
+    // all who wait for its tokens, and most of them soon wait again.
     void observe(int running, int own, Clock::time_point now);
 
     // The same with the machine's own count, at most once a millisecond; cheap to call more often. Call it
@@ -33,7 +38,11 @@ class CoreBudget {
     [[nodiscard]] double others() const { return others_; }
 
   private:
+    static constexpr std::size_t kLooks = 3;
+
     double others_ = 0;
+    std::array<double, kLooks> looks_{};  // the latest ones, in no order
+    std::size_t count_ = 0;               // looks since the last pause
     Clock::time_point last_ = Clock::time_point::min();
 };
 

@@ -49,6 +49,17 @@ TEST_F(CoreBudgetTest, a_passing_thread_costs_nothing) {
     EXPECT_EQ(threads(), 4);
 }
 
+TEST_F(CoreBudgetTest, who_wakes_for_each_token_costs_nothing) {
+    for (int step = 0; step < 100; ++step) {
+        look(1, 12, 4);
+        look(1, 5, 4);
+        look(18, 4, 4);
+        ASSERT_EQ(threads(), 4) << step;
+    }
+    look(20, 5, 4);
+    EXPECT_EQ(threads(), 3) << "who stays counts";
+}
+
 TEST_F(CoreBudgetTest, after_a_pause_the_first_look_counts) {
     look(100, 7, 4);
     now_ += milliseconds(500);
