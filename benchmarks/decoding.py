@@ -78,12 +78,19 @@ def together(streams: Sequence[Callable[[], Iterable[int]]]) -> list[Arrivals]:
 
 
 def batched_bench(
-    model: Path, *, sequences: int, prompt: int, tokens: int, threads: int, context: int
+    model: Path,
+    *,
+    sequences: int,
+    prompt: int,
+    tokens: int,
+    threads: int,
+    context: int,
+    flags: Sequence[str] = (),
 ) -> float:
     """Decoding speed in tokens/s as llama-batched-bench reports it; the limit of what the library can do."""
     command = [tool("llama-batched-bench"), "-m", str(model), "-c", str(context), "-b", "2048", "-ub", "512"]
     command += ["-npp", str(prompt), "-ntg", str(tokens), "-npl", str(sequences), "-t", str(threads)]
-    command += ["-kvu", "--output-format", "jsonl"]
+    command += [*flags, "--output-format", "jsonl"]
     for _ in range(8):
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         for line in done.stdout.splitlines():

@@ -35,7 +35,7 @@ class Sides:
         self._turn = 0
         self._started = 0.0
         self._options = {"context_length": CONTEXT, "max_sequences": SEQUENCES, "threads": threads}
-        self._model = syncyte.Model(path, **self._options)
+        self._model = bench.enter(syncyte.Model(path, **self._options))
         self._pool = bench.enter(syncyte.InterpreterPool(SEQUENCES))
         self._servers = {
             name: bench.enter(
@@ -47,9 +47,10 @@ class Sides:
     def contestants(self, sequences: int) -> list[Contestant]:
         """Everybody, decoding so many sequences at once; a sample is a rate in tokens/s."""
         sides = [
-            Contestant("syncyte, threads", lambda: self._in_threads(sequences), ours=True),
-            Contestant("syncyte, interpreters", lambda: self._in_interpreters(sequences), ours=True),
-            Contestant(LIMIT, lambda: self._limit(sequences)),
+            Contestant("syncyte, threads", partial(self._in_threads, sequences), ours=True),
+            Contestant("syncyte, interpreters", partial(self._in_interpreters, sequences), ours=True),
+            Contestant(LIMIT, partial(self._limit, sequences, [])),
+            Contestant(f"{LIMIT} -kvu", partial(self._limit, sequences, ["-kvu"])),
         ]
         for name, server in self._servers.items():
             sides.append(Contestant(name, partial(self._over_http, server, sequences)))
@@ -80,7 +81,7 @@ class Sides:
         streams = [partial(server.stream, prompt, self._tokens) for prompt in self._prompts(sequences)]
         return self._rate(together(streams))
 
-    def _limit(self, sequences: int) -> float:
+    def _limit(self, sequences: int, flags: list[str]) -> float:
         return batched_bench(
             self._path,
             sequences=sequences,
@@ -88,6 +89,7 @@ class Sides:
             tokens=self._tokens,
             threads=self._threads,
             context=CONTEXT,
+            flags=flags,
         )
 
     def _rate(self, arrivals: list[Arrivals]) -> float:

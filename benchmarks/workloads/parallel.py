@@ -53,7 +53,8 @@ def run(bench: Bench) -> None:
 
         return sample
 
-    model = syncyte.Model(path, context_length=CONTEXT, max_sequences=PROMPTS, threads=threads)
+    options = {"context_length": CONTEXT, "max_sequences": PROMPTS, "threads": threads}
+    model = bench.enter(syncyte.Model(path, **options))
     pool = bench.enter(syncyte.InferencePool(size=PROMPTS, model=model))
     server = bench.enter(llama_server(path, sequences=PROMPTS, threads=threads, context=CONTEXT))
     clients = bench.enter(ThreadPoolExecutor(PROMPTS))
