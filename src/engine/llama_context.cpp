@@ -42,6 +42,8 @@ Result<std::unique_ptr<Context>> LlamaContext::make(llama_model* model, const Co
         return failure(ErrorCode::kModel, "no context of " + std::to_string(options.cells) +
                                               " tokens for the model: " + LlamaGuard::messages());
     }
+    made->can_fork_ =
+        !llama_model_is_recurrent(model) && !llama_model_is_hybrid(model) && llama_model_n_swa(model) == 0;
     made->vocabulary_size_ = static_cast<std::size_t>(llama_vocab_n_tokens(llama_model_get_vocab(model)));
     const auto rows = static_cast<std::size_t>(options.rows_per_step);
     made->tokens_.reserve(rows);

@@ -22,6 +22,7 @@ class LlamaContext final : public Context {
     std::span<float> logits(std::size_t row) override;
     void erase(SequenceId sequence, Position from) override;
     void fork(SequenceId from, SequenceId to, Position length) override;
+    [[nodiscard]] bool can_fork() const override { return can_fork_; }
     void set_threads(std::int32_t most) override { most_threads_ = most; }
     void interrupt() override { interrupted_.store(true, std::memory_order_relaxed); }
     [[nodiscard]] std::int32_t cells() const override;
@@ -33,6 +34,7 @@ class LlamaContext final : public Context {
 
     llama_context* context_ = nullptr;
     std::size_t vocabulary_size_ = 0;
+    bool can_fork_ = false;
     std::atomic<bool> interrupted_{false};
     CoreBudget budget_;
     std::int32_t most_threads_ = 1;

@@ -73,6 +73,8 @@ class Context {
     virtual void erase(SequenceId sequence, Position from) = 0;
     // `to`, empty before, becomes the first `length` tokens of `from`: shared cells, nothing is copied.
     virtual void fork(SequenceId from, SequenceId to, Position length) = 0;
+    // Whether fork() works and erase() can take a tail only: not so with a recurrent state.
+    [[nodiscard]] virtual bool can_fork() const = 0;
 
     // Threads of the next steps, at most: a context may take fewer while others need the cores.
     virtual void set_threads(std::int32_t most) = 0;

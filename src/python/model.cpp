@@ -255,9 +255,11 @@ PyObject* model_stats(PyObject* object, PyObject*) {
     if (!model) return nullptr;
     const SchedulerStats stats = model->stats();
     return Py_BuildValue(
-        "{s:i,s:i,s:i,s:K,s:K}", "running", static_cast<int>(stats.running), "waiting",
-        static_cast<int>(stats.waiting), "reserved_cells", static_cast<int>(stats.reserved_cells), "steps",
-        static_cast<unsigned long long>(stats.steps), "rows", static_cast<unsigned long long>(stats.rows));
+        "{s:i,s:i,s:i,s:i,s:K,s:K,s:K}", "running", static_cast<int>(stats.running), "waiting",
+        static_cast<int>(stats.waiting), "reserved_cells", static_cast<int>(stats.reserved_cells),
+        "kept_cells", static_cast<int>(stats.kept_cells), "steps",
+        static_cast<unsigned long long>(stats.steps), "rows", static_cast<unsigned long long>(stats.rows),
+        "reused_tokens", static_cast<unsigned long long>(stats.reused_tokens));
 }
 
 PyObject* model_close(PyObject* object, PyObject*) {

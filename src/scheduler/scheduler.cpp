@@ -13,28 +13,37 @@ struct Scheduler::Sequence {
     static constexpr std::size_t kNoRow = static_cast<std::size_t>(-1);
 
     Ref<Request> request;
-    SequenceId id;
-    std::int32_t cells;  // reserved
+    PrefixTree::Node* node;
     Sampler sampler;
     OutputText text;
-    std::size_t computed = 0;  // tokens in the cache: of the prompt, then of what was generated
     std::int32_t generated = 0;
     Token next = 0;            // the last generated token, not yet in the cache
     std::size_t row = kNoRow;  // of this step, whose logits choose the next token
     bool done = false;
 
     [[nodiscard]] const std::vector<Token>& prompt() const { return request->options().prompt; }
-    [[nodiscard]] bool decoding() const { return computed >= prompt().size(); }
+    // Tokens in the cache: of the prompt, then of what was generated.
+    [[nodiscard]] std::size_t computed() const { return node->tokens.size(); }
+    [[nodiscard]] bool decoding() const { return computed() >= prompt().size(); }
 };
 
 Scheduler::Scheduler(std::shared_ptr<const Model> model, std::unique_ptr<Context> context,
                      const SchedulerOptions& options)
-    : model_(std::move(model)), context_(std::move(context)), options_(options) {
+    : model_(std::move(model)),
+      context_(std::move(context)),
+      options_(options),
+      tree_(*context_, context_sequences(options.max_sequences), options.cells,
+            context_->can_fork() ? PrefixTree::Sharing::kYes : PrefixTree::Sharing::kNo) {
     check(options.max_sequences > 0 && options.rows_per_step >= options.max_sequences &&
               options.context_length > 1 && options.cells >= options.context_length &&
               options.cells <= context_->cells(),
           "scheduler options that fit the context");
-    for (SequenceId id = options.max_sequences; id-- > 0;) free_sequences_.push_back(id);
+}
+
+std::int32_t Scheduler::context_sequences(std::int32_t max_sequences) {
+    constexpr std::int32_t kKept = 64;
+    constexpr std::int32_t kMost = 256;  // libllama's limit
+    return std::min(max_sequences + kKept, kMost);
 }
 
 Scheduler::~Scheduler() { fail_all(Error(ErrorCode::kClosed, "the model was closed")); }
@@ -110,31 +119,31 @@ void Scheduler::drop_cancelled() {
     std::erase_if(running_, [](const auto& sequence) { return sequence->done; });
 }
 
-std::int32_t Scheduler::cells_needed(const Request& request) const {
+std::size_t Scheduler::tokens_needed(const Request& request) const {
     // The last generated token is never computed, so it needs no cell.
     const std::size_t most =
         request.options().prompt.size() + static_cast<std::size_t>(request.options().max_tokens) - 1;
-    return static_cast<std::int32_t>(std::min(most, static_cast<std::size_t>(options_.context_length)));
+    return std::min(most, static_cast<std::size_t>(options_.context_length));
 }
 
 void Scheduler::admit() {
-    while (!waiting_.empty() && !free_sequences_.empty()) {
-        const std::int32_t cells = cells_needed(*waiting_.front());
-        if (reserved_cells_ + cells > options_.cells) return;
+    while (!waiting_.empty() && std::cmp_less(running_.size(), options_.max_sequences)) {
+        const RequestOptions& options = waiting_.front()->options();
+        if (tree_.worth_waiting(options.prompt)) return;
+        PrefixTree::Node* node = tree_.begin(options.prompt, tokens_needed(*waiting_.front()));
+        if (node == nullptr) return;
         Ref<Request> request = std::move(waiting_.front());
         waiting_.pop_front();
-        const RequestOptions& options = request->options();
         std::vector<Token> banned;
         if (options.ignore_eos == IgnoreEos::kYes) banned.assign_range(model_->end_tokens());
         Sampler sampler(options.sampling, std::move(banned), options.prompt);
         request->mark_started();
+        request->mark_reused(static_cast<std::int32_t>(node->shared));
+        reused_tokens_ += node->shared;
         running_.push_back(std::make_unique<Sequence>(Sequence{.request = std::move(request),
-                                                               .id = free_sequences_.back(),
-                                                               .cells = cells,
+                                                               .node = node,
                                                                .sampler = std::move(sampler),
                                                                .text = OutputText(options.stops)}));
-        free_sequences_.pop_back();
-        reserved_cells_ += cells;
     }
 }
 
@@ -144,18 +153,19 @@ void Scheduler::build_rows() {
         sequence->row = Sequence::kNoRow;
         if (!sequence->decoding()) continue;
         sequence->row = rows_.size();
-        rows_.push_back({sequence->next, static_cast<Position>(sequence->computed), sequence->id, true});
+        rows_.push_back(
+            {sequence->next, static_cast<Position>(sequence->computed()), sequence->node->id, true});
     }
     const auto most = static_cast<std::size_t>(options_.rows_per_step);
     for (const auto& sequence : running_) {
         if (sequence->decoding()) continue;
         const std::vector<Token>& prompt = sequence->prompt();
-        const std::size_t count = std::min(prompt.size() - sequence->computed, most - rows_.size());
+        const std::size_t count = std::min(prompt.size() - sequence->computed(), most - rows_.size());
         for (std::size_t i = 0; i < count; ++i) {
-            const std::size_t position = sequence->computed + i;
+            const std::size_t position = sequence->computed() + i;
             const bool last = position + 1 == prompt.size();
             if (last) sequence->row = rows_.size();
-            rows_.push_back({prompt[position], static_cast<Position>(position), sequence->id, last});
+            rows_.push_back({prompt[position], static_cast<Position>(position), sequence->node->id, last});
         }
     }
 }
@@ -171,8 +181,9 @@ Result<void> Scheduler::forward() {
     ++steps_;
     rows_done_ += rows_.size();
     for (const BatchRow& row : rows_) {
-        const auto owner = std::ranges::find(running_, row.sequence, [](const auto& s) { return s->id; });
-        ++(*owner)->computed;
+        const auto owner =
+            std::ranges::find(running_, row.sequence, [](const auto& s) { return s->node->id; });
+        (*owner)->node->tokens.push_back(row.token);
     }
     return {};
 }
@@ -210,7 +221,7 @@ void Scheduler::process_token(Sequence& sequence, Token token) {
         request.complete(FinishReason::kStop, {});
         return;
     }
-    const bool out_of_context = sequence.computed >= static_cast<std::size_t>(options_.context_length);
+    const bool out_of_context = sequence.computed() >= static_cast<std::size_t>(options_.context_length);
     if (sequence.generated >= request.options().max_tokens || out_of_context) {
         shown.clear();
         sequence.text.finish(shown);
@@ -221,9 +232,7 @@ void Scheduler::process_token(Sequence& sequence, Token token) {
 }
 
 void Scheduler::retire(Sequence& sequence) {
-    context_->erase(sequence.id, 0);
-    free_sequences_.push_back(sequence.id);
-    reserved_cells_ -= sequence.cells;
+    tree_.end(sequence.node);
     sequence.done = true;
 }
 
@@ -242,6 +251,7 @@ void Scheduler::fail_all(const Error& error) {
     }
     waiting_.clear();
     running_.clear();
+    tree_.clear();
     publish_stats();
 }
 
@@ -249,9 +259,11 @@ void Scheduler::publish_stats() {
     const std::scoped_lock lock(mutex_);
     stats_ = {.running = static_cast<std::int32_t>(running_.size()),
               .waiting = static_cast<std::int32_t>(waiting_.size() + inbox_.size()),
-              .reserved_cells = reserved_cells_,
+              .reserved_cells = tree_.running_cells(),
+              .kept_cells = tree_.kept_cells(),
               .steps = steps_,
-              .rows = rows_done_};
+              .rows = rows_done_,
+              .reused_tokens = reused_tokens_};
 }
 
 }  // namespace syncyte

@@ -13,6 +13,7 @@
 #include "engine/model.h"
 #include "engine/sampler.h"
 #include "scheduler/output_text.h"
+#include "scheduler/prefix_tree.h"
 #include "scheduler/request.h"
 
 namespace syncyte {
@@ -27,17 +28,23 @@ struct SchedulerOptions {
 struct SchedulerStats {
     std::int32_t running = 0;
     std::int32_t waiting = 0;
-    std::int32_t reserved_cells = 0;
+    std::int32_t reserved_cells = 0;  // of those who run
+    std::int32_t kept_cells = 0;      // of those who ended, for others to begin with
     std::uint64_t steps = 0;
     std::uint64_t rows = 0;
+    std::uint64_t reused_tokens = 0;  // of prompts, taken from what others had computed
 };
 
 // Requests are served first come, first served. One is admitted when a sequence is free and the cache has
 // room for its prompt and all it may generate: once admitted it never runs out of room, and it ends with
-// the same reason whoever runs beside it.
+// the same reason whoever runs beside it. A prompt begins with as much as any other, running or ended, has
+// computed of it already; while another is computing such a beginning, it waits for that.
 class Scheduler {
   public:
-    // `context` must be of `model`.
+    // Sequence ids that a context for max_sequences needs: some hold what ended.
+    static std::int32_t context_sequences(std::int32_t max_sequences);
+
+    // `context` must be of `model` and have context_sequences() of them.
     Scheduler(std::shared_ptr<const Model> model, std::unique_ptr<Context> context,
               const SchedulerOptions& options);
     ~Scheduler();
@@ -73,7 +80,7 @@ class Scheduler {
     void retire(Sequence& sequence);
     void drop_cancelled();
     void publish_stats();
-    [[nodiscard]] std::int32_t cells_needed(const Request& request) const;
+    [[nodiscard]] std::size_t tokens_needed(const Request& request) const;
     [[nodiscard]] bool is_end(Token token) const;
 
     const std::shared_ptr<const Model> model_;
@@ -90,11 +97,11 @@ class Scheduler {
     std::vector<Ref<Request>> received_;
     std::deque<Ref<Request>> waiting_;
     std::vector<std::unique_ptr<Sequence>> running_;  // oldest first
-    std::vector<SequenceId> free_sequences_;
-    std::int32_t reserved_cells_ = 0;
+    PrefixTree tree_;
     std::vector<BatchRow> rows_;
     std::uint64_t steps_ = 0;
     std::uint64_t rows_done_ = 0;
+    std::uint64_t reused_tokens_ = 0;
 };
 
 }  // namespace syncyte

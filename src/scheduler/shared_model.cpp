@@ -171,10 +171,11 @@ class ModelRegistry {
 
         auto core = std::make_shared<SharedModel::Core>();
         core->threads = options.threads.value_or(usable_cores());
-        auto context = (*model)->make_context({.cells = limits.cells,
-                                               .max_sequences = limits.max_sequences,
-                                               .rows_per_step = limits.rows_per_step,
-                                               .threads = core->threads});
+        auto context =
+            (*model)->make_context({.cells = limits.cells,
+                                    .max_sequences = Scheduler::context_sequences(limits.max_sequences),
+                                    .rows_per_step = limits.rows_per_step,
+                                    .threads = core->threads});
         if (!context) {
             context.error().message = path + ": " + context.error().message;
             return std::unexpected(std::move(context.error()));

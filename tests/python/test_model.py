@@ -260,6 +260,29 @@ def test_a_dropped_stream_frees_its_sequence(model: syncyte.Model) -> None:
     assert model._stats()["reserved_cells"] == 0
 
 
+def test_prefixes_are_computed_once(model: syncyte.Model) -> None:
+    system = "the a an and or of to in is it that was for on are as with his they at be this have from " * 3
+    first = model.generate(system + "one", max_tokens=8, seed=1, ignore_eos=True)
+    second = model.generate(system + "two", max_tokens=8, seed=1, ignore_eos=True)
+    again = model.generate(system + "one", max_tokens=8, seed=1, ignore_eos=True)
+    assert first.usage.reused_tokens == 0
+    assert second.usage.reused_tokens > 50
+    assert again.usage.reused_tokens == again.usage.prompt_tokens - 1
+    assert again.tokens == first.tokens
+    assert again.usage.prompt_tokens == first.usage.prompt_tokens
+
+
+def test_a_common_prefix_of_simultaneous_requests_is_computed_once(tmp_path: Path) -> None:
+    system = "the a an and or of to in is it that was for on are as with his they at be this have from " * 3
+    with syncyte.Model(write_tiny_gguf(tmp_path / "fresh.gguf"), threads=1, max_sequences=8) as fresh:
+        streams = [fresh.stream(f"{system}{word}", max_tokens=4, ignore_eos=True) for word in "abcdefgh"]
+        for stream in streams:
+            list(stream)
+        reused = [stream.completion.usage.reused_tokens for stream in streams]
+        assert reused.count(0) == 1
+        assert sum(count > 50 for count in reused) == 7
+
+
 def test_completions_pickle() -> None:
     usage, timings = syncyte.Usage(3, 2), syncyte.Timings(0.1, 0.2, 0.3, 10.0)
     completion = syncyte.Completion("ab", [1, 2], "stop", usage, timings)

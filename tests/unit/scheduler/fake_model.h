@@ -27,6 +27,7 @@ struct FakeCache {
     std::map<SequenceId, std::vector<std::uint64_t>> places;  // cells of each token; shared after a fork
     std::vector<std::vector<BatchRow>> steps;
     std::int32_t threads = 0;
+    bool can_fork = true;
     std::uint64_t next_place = 0;
     std::function<Result<void>()> before_step = [] { return Result<void>{}; };
     std::atomic<bool> interrupted{false};
@@ -102,6 +103,7 @@ class FakeContext final : public Context {
         cache_->places[to].assign(places.begin(), places.begin() + length);
     }
 
+    [[nodiscard]] bool can_fork() const override { return cache_->can_fork; }
     void set_threads(std::int32_t threads) override { cache_->threads = threads; }
     void interrupt() override { cache_->interrupted = true; }
     [[nodiscard]] std::int32_t cells() const override { return cache_->cells; }

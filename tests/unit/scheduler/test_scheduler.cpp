@@ -3,6 +3,7 @@
 
 #include <string>
 #include <string_view>
+#include <tuple>
 
 #include "fake_model.h"
 #include "scheduler/scheduler.h"
@@ -69,13 +70,13 @@ class SchedulerTest : public ::testing::Test {
         return progress ? *progress : RequestProgress{};
     }
 
-    // Nothing is held any more.
+    // Nothing is held any more, but for what is kept and counted.
     void expect_empty() {
         const SchedulerStats stats = scheduler_->stats();
         EXPECT_EQ(stats.running, 0);
         EXPECT_EQ(stats.waiting, 0);
         EXPECT_EQ(stats.reserved_cells, 0);
-        EXPECT_TRUE(cache_->sequences.empty());
+        EXPECT_EQ(cache_->used(), stats.kept_cells);
     }
 
     std::shared_ptr<FakeModel> model_;
@@ -338,7 +339,9 @@ TEST_F(SchedulerTest, thousands_of_random_requests_give_what_each_gives_alone) {
         asked.push_back({prompt, count, submit(prompt, count)});
         if (draw(10) == 0) asked[draw(static_cast<std::uint32_t>(asked.size()))].request->cancel();
         for (std::uint32_t k = draw(4); k > 0; --k) scheduler_->step();
-        ASSERT_LE(scheduler_->stats().reserved_cells, 150);
+        const SchedulerStats stats = scheduler_->stats();
+        ASSERT_LE(stats.reserved_cells + stats.kept_cells, 150);
+        ASSERT_LE(cache_->used(), stats.reserved_cells + stats.kept_cells);
     }
     run();
     int finished = 0;
@@ -353,6 +356,182 @@ TEST_F(SchedulerTest, thousands_of_random_requests_give_what_each_gives_alone) {
         }
     }
     EXPECT_GT(finished, 2000);
+    expect_empty();
+}
+
+constexpr SchedulerOptions kShared{
+    .max_sequences = 8, .context_length = 256, .cells = 1024, .rows_per_step = 16};
+
+std::string long_prefix(int length = 100) {
+    std::string text;
+    for (int i = 0; i < length; ++i) text += static_cast<char>('a' + i * 7 % 26);
+    return text;
+}
+
+TEST_F(SchedulerTest, a_prefix_that_was_computed_is_reused) {
+    make(kShared);
+    const auto first = submit(long_prefix() + "one", 5);
+    run();
+    const std::uint64_t rows = scheduler_->stats().rows;
+    const auto second = submit(long_prefix() + "two", 5);
+    run();
+    EXPECT_EQ(done(first).text, expected(long_prefix() + "one", 5));
+    const RequestProgress result = done(second);
+    EXPECT_EQ(result.text, expected(long_prefix() + "two", 5));
+    EXPECT_EQ(result.outcome->reused_tokens, 100);
+    EXPECT_EQ(scheduler_->stats().rows - rows, 3U + 4U);
+    expect_empty();
+}
+
+TEST_F(SchedulerTest, a_conversation_goes_on_where_it_was) {
+    make(kShared);
+    std::string said = long_prefix(40);
+    std::size_t computed = 0;
+    for (int turn = 0; turn < 4; ++turn) {
+        const auto request = submit(said, 20);
+        run();
+        const RequestProgress result = done(request);
+        EXPECT_EQ(result.text, expected(said, 20));
+        EXPECT_EQ(static_cast<std::size_t>(result.outcome->reused_tokens), computed) << "turn " << turn;
+        computed = said.size() + 19;  // the last generated token was never computed
+        said += result.text + "and";
+    }
+    expect_empty();
+}
+
+TEST_F(SchedulerTest, those_who_arrive_together_compute_their_common_prefix_once) {
+    make(kShared);
+    std::vector<Ref<Request>> requests;
+    for (int i = 0; i < 8; ++i) requests.push_back(submit(long_prefix() + std::to_string(i) + "?", 4));
+    run();
+    for (int i = 0; i < 8; ++i) {
+        EXPECT_EQ(done(requests[static_cast<std::size_t>(i)]).text,
+                  expected(long_prefix() + std::to_string(i) + "?", 4));
+    }
+    EXPECT_EQ(scheduler_->stats().reused_tokens, 700U);
+    EXPECT_EQ(scheduler_->stats().rows, 100U + 8 * (2 + 3));
+    expect_empty();
+}
+
+TEST_F(SchedulerTest, who_waited_for_a_prefix_goes_on_when_its_computer_is_cancelled) {
+    make(kShared);
+    const auto first = submit(long_prefix() + "one", 5);
+    const auto second = submit(long_prefix() + "two", 5);
+    scheduler_->step();
+    scheduler_->step();
+    EXPECT_EQ(scheduler_->stats().running, 1);
+    first->cancel();
+    run();
+    const RequestProgress result = done(second);
+    EXPECT_EQ(result.text, expected(long_prefix() + "two", 5));
+    EXPECT_EQ(result.outcome->reused_tokens, 32);
+    expect_empty();
+}
+
+TEST_F(SchedulerTest, short_common_beginnings_are_not_shared) {
+    make(kShared);
+    const auto first = submit(long_prefix(10) + "one", 5);
+    run();
+    const auto second = submit(long_prefix(10) + "two", 5);
+    run();
+    EXPECT_EQ(done(first).outcome->reused_tokens, 0);
+    EXPECT_EQ(done(second).outcome->reused_tokens, 0);
+}
+
+TEST_F(SchedulerTest, what_is_kept_makes_room) {
+    make({.max_sequences = 2, .context_length = 128, .cells = 128, .rows_per_step = 16});
+    const auto first = submit(long_prefix(60) + "one", 5);
+    const auto second = submit(long_prefix(60) + "two", 5);
+    run();
+    EXPECT_EQ(done(first).outcome->reused_tokens, 0);
+    EXPECT_EQ(done(second).outcome->reused_tokens, 60);
+    EXPECT_GT(scheduler_->stats().kept_cells, 60);
+    const auto other = submit(std::string(100, 'z'), 28);
+    run();
+    EXPECT_EQ(done(other).text, expected(std::string(100, 'z'), 28));
+    EXPECT_EQ(done(other).outcome->reason, FinishReason::kLength);
+    expect_empty();
+}
+
+TEST_F(SchedulerTest, what_nobody_has_asked_for_twice_is_kept_in_a_part_of_the_cache_only) {
+    make(kShared);
+    for (int i = 0; i < 20; ++i) {
+        const auto request = submit(std::string(60, static_cast<char>('a' + i)), 2);
+        run();
+        EXPECT_EQ(done(request).outcome->reused_tokens, 0);
+        EXPECT_LE(scheduler_->stats().kept_cells, kShared.cells / 4);
+    }
+    EXPECT_GT(scheduler_->stats().kept_cells, kShared.cells / 8);
+    expect_empty();
+}
+
+TEST_F(SchedulerTest, kept_parts_that_nobody_needs_give_way) {
+    make({.max_sequences = 2, .context_length = 250, .cells = 256, .rows_per_step = 16});
+    const auto first = submit(long_prefix(40), 20);  // 59 cells are kept
+    run();
+    EXPECT_EQ(done(first).tokens.size(), 20U);
+    EXPECT_EQ(scheduler_->stats().kept_cells, 59);
+    const auto second =
+        submit(long_prefix(30) + "#", 219);  // 249 tokens fit when the other's rest is cut off
+    run();
+    EXPECT_EQ(done(second).text, expected(long_prefix(30) + "#", 219));
+    EXPECT_EQ(done(second).outcome->reused_tokens, 30);
+    expect_empty();
+}
+
+TEST_F(SchedulerTest, nothing_is_shared_or_kept_where_a_model_cannot_fork) {
+    model_ = std::make_shared<FakeModel>();
+    cache_ = std::make_shared<FakeCache>();
+    cache_->cells = kShared.cells;
+    cache_->can_fork = false;
+    scheduler_ =
+        std::make_unique<Scheduler>(model_, model_->make_context(cache_, kShared.rows_per_step), kShared);
+    const auto first = submit(long_prefix() + "one", 5);
+    const auto second = submit(long_prefix() + "two", 5);
+    run();
+    EXPECT_EQ(done(first).text, expected(long_prefix() + "one", 5));
+    EXPECT_EQ(done(second).text, expected(long_prefix() + "two", 5));
+    EXPECT_EQ(scheduler_->stats().reused_tokens, 0U);
+    EXPECT_TRUE(cache_->sequences.empty());
+}
+
+TEST_F(SchedulerTest, random_families_of_prompts_give_what_each_gives_alone) {
+    make({.max_sequences = 5, .context_length = 128, .cells = 300, .rows_per_step = 16});
+    std::uint32_t state = 99;
+    const auto draw = [&state](std::uint32_t below) {
+        state = state * 1664525 + 1013904223;
+        return (state >> 8) % below;
+    };
+    std::vector<std::string> known = {long_prefix(50)};
+    std::vector<std::tuple<std::string, int, Ref<Request>>> asked;
+    for (int i = 0; i < 3000; ++i) {
+        std::string prompt = known[draw(static_cast<std::uint32_t>(known.size()))];
+        prompt.resize(std::min<std::size_t>(prompt.size(), 1 + draw(90)));
+        for (std::uint32_t k = draw(12) + 1; k > 0; --k) prompt += static_cast<char>('a' + draw(3));
+        if (known.size() < 40) {
+            known.push_back(prompt);
+        } else {
+            known[draw(40)] = prompt;
+        }
+        const int count = static_cast<int>(1 + draw(25));
+        asked.emplace_back(prompt, count, submit(prompt, count));
+        if (draw(8) == 0) std::get<2>(asked[draw(static_cast<std::uint32_t>(asked.size()))])->cancel();
+        for (std::uint32_t k = draw(5); k > 0; --k) scheduler_->step();
+        const SchedulerStats stats = scheduler_->stats();
+        ASSERT_LE(stats.reserved_cells + stats.kept_cells, 300);
+        ASSERT_LE(cache_->used(), stats.reserved_cells + stats.kept_cells);
+    }
+    run();
+    for (const auto& [prompt, count, request] : asked) {
+        const RequestProgress result = done(request);
+        const std::string whole = expected(prompt, count);
+        if (result.outcome->reason == FinishReason::kCancelled) {
+            EXPECT_TRUE(whole.starts_with(result.text));
+        } else {
+            EXPECT_EQ(result.text, whole);
+        }
+    }
+    EXPECT_GT(scheduler_->stats().reused_tokens, 10'000U);
     expect_empty();
 }
 
