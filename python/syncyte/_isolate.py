@@ -23,6 +23,9 @@ _NEWEST = 0.25
 _BUSY_SHARE = 0.5
 # Calls that must have been measured before a function moves: the first one often imports and fills caches.
 _MEASURED_FIRST = 2
+# A function whose cost is this many times below the threshold is measured once in so many calls.
+_CHEAP = 8
+_UNWATCHED = 15
 
 _shared_lock = threading.Lock()
 _shared: InterpreterPool | None = None
@@ -88,7 +91,8 @@ class Isolated[**P, R]:
         self._copy_arguments = copy_arguments
         self._cost = 0.0
         self._busy = 0.0  # share of its time that it spends on a CPU; 0: not measured yet
-        self._in_place = 0
+        self._in_place = 0  # the unwatched ones to come included
+        self._unwatched = 0  # calls to make before one is measured again
         self._moved = 0
         self._dear = False  # whether its cost asks for an interpreter
         self._reason = ""  # why the last dear call ran where it did
@@ -100,9 +104,11 @@ class Isolated[**P, R]:
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Calls the function, here or in an interpreter, and returns its result."""
+        if self._unwatched > 0:  # threads may take it below
+            self._unwatched -= 1
+            return self._fn(*args, **kwargs)
         if self._dear:
             return self._call_dear(args, kwargs)  # type: ignore[no-any-return]
-        # Cheap calls are most calls: this path decides nothing.
         start = perf_counter()
         try:
             return self._fn(*args, **kwargs)
@@ -110,7 +116,10 @@ class Isolated[**P, R]:
             spent = perf_counter() - start
             self._in_place += 1
             self._cost = cost = self._cost + (spent - self._cost) * _NEWEST
-            if cost > self._threshold and self._obstacle is None:
+            if cost * _CHEAP < self._threshold:
+                self._unwatched = _UNWATCHED
+                self._in_place += _UNWATCHED
+            elif cost > self._threshold and self._obstacle is None:
                 self._dear = self._in_place >= _MEASURED_FIRST
 
     async def run(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -189,7 +198,7 @@ class Isolated[**P, R]:
         if self._in_place + self._moved == 0:
             reason = self._obstacle or "not called yet"
         return {
-            "in_place": self._in_place,
+            "in_place": self._in_place - self._unwatched,
             "moved": self._moved,
             "cost": self._cost,
             "where": "interpreter" if moves else "in place",
