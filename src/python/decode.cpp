@@ -1,5 +1,6 @@
 // from_value(): one pass over the message.
 #include <algorithm>
+#include <bit>
 #include <new>
 #include <utility>
 #include <vector>
@@ -18,6 +19,8 @@ PyObject* damaged() {
     return nullptr;
 }
 
+constexpr std::size_t kLongestKey = 40;
+
 constexpr auto kOffset = [](const auto& entry) { return entry.first; };
 
 class Decoder {
@@ -29,6 +32,8 @@ class Decoder {
 
   private:
     PyObject* decode(int depth);
+    PyObject* decode_item(const Item& item, int depth);
+    PyObject* decode_key(int depth);
     PyObject* decode_other(const Item& item, int depth);
     PyObject* decode_string(const Item& item);
     PyObject* decode_sequence(const Item& item, int depth);
@@ -85,6 +90,10 @@ inline PyObject* Decoder::decode(int depth) {
     Item item;
     if (!reader_.next(item)) [[unlikely]]
         return damaged();
+    return decode_item(item, depth);
+}
+
+inline PyObject* Decoder::decode_item(const Item& item, int depth) {
     switch (item.tag) {
         case Tag::kShortAscii:
         case Tag::kStr: return decode_string(item);
@@ -167,12 +176,54 @@ PyObject* Decoder::decode_sequence(const Item& item, int depth) {
     return sequence.leak();
 }
 
+// The first and the last T of some characters, which may overlap.
+template <class T>
+std::uint64_t ends(const std::byte* text, std::size_t length) {
+    T head;
+    T tail;
+    std::memcpy(&head, text, sizeof head);
+    std::memcpy(&tail, text + length - sizeof tail, sizeof tail);
+    return head ^ std::rotl(std::uint64_t{tail}, 23);
+}
+
+// Where a key of 2 to kLongestKey ASCII characters is kept: by its ends and its length.
+std::size_t key_place(const std::byte* text, std::size_t length) {
+    std::uint64_t bits = length >= 8   ? ends<std::uint64_t>(text, length)
+                         : length >= 4 ? ends<std::uint32_t>(text, length)
+                                       : ends<std::uint16_t>(text, length);
+    return ((bits ^ length) * 0x9e3779b97f4a7c15ULL) >> 56;
+}
+
+// Dicts of one kind come again and again with the same few keys: the last ones are kept, and their hash with
+// them.
+PyObject* Decoder::decode_key(int depth) {
+    Item item;
+    if (!reader_.next(item)) [[unlikely]]
+        return damaged();
+    if (item.tag != Tag::kShortAscii || item.count < 2 || item.count > kLongestKey)
+        return decode_item(item, depth);
+    const auto is_it = [&item](PyObject* kept) {
+        return kept != nullptr && static_cast<std::size_t>(PyUnicode_GET_LENGTH(kept)) == item.count &&
+               std::memcmp(PyUnicode_DATA(kept), item.data, item.count) == 0;
+    };
+    // Two places for each, so that two keys that meet there do not drive each other out.
+    const std::size_t place = key_place(item.data, item.count);
+    PyObject*& first = state_.recent_keys[place];
+    PyObject*& second = state_.recent_keys[place ^ 1];
+    if (is_it(first)) return Py_NewRef(first);
+    if (is_it(second)) return Py_NewRef(second);
+    PyObject* key = decode_string(item);
+    if (key == nullptr) return nullptr;
+    Py_XDECREF(std::exchange(second, std::exchange(first, Py_NewRef(key))));
+    return key;
+}
+
 PyObject* Decoder::decode_dict(const Item& item, int depth) {
     Reference dict = Reference::adopt(PyDict_New());
     if (!dict) return nullptr;
     remember(item, dict.get());
     for (std::size_t i = 0; i < item.count; ++i) {
-        const Reference key = Reference::adopt(decode(depth));
+        const Reference key = Reference::adopt(decode_key(depth));
         if (!key) return nullptr;
         const Reference value = Reference::adopt(decode(depth));
         if (!value || PyDict_SetItem(dict.get(), key.get(), value.get()) < 0) return nullptr;

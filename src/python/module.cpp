@@ -84,6 +84,7 @@ int clear_module(PyObject* module) {
     SYNCYTE_STATE_MEMBERS(X)
 #undef X
     for (PyTypeObject*& type : state.handle_types) Py_CLEAR(type);
+    for (PyObject*& key : state.recent_keys) Py_CLEAR(key);
     return 0;
 }
 

@@ -62,6 +62,8 @@ struct ModuleState {
     Wrap wraps[kHandleKinds];
     // By HandleKind: the module of the package that replaces the type at first use; null: none, or done.
     const char* handle_modules[kHandleKinds];
+    // Short ASCII strings lately received as keys of dicts, by a hash of their characters; null: none yet.
+    PyObject* recent_keys[256];
     // Pickles that a conversion is making right now, one for each thread that is at it.
     PickleScope* pickle_scopes;
     // What is told when this interpreter ends; see python/leaving.h.

@@ -503,3 +503,13 @@ def test_how_things_travel() -> None:
     assert syncyte.is_shareable(decimal.Decimal(1))
     assert not syncyte.is_shareable(threading.Lock())
     assert not syncyte.is_shareable(Refuses())
+
+
+def test_keys_received_again_are_right_whatever_came_between() -> None:
+    for length in (1, 2, 3, 4, 7, 8, 9, 40, 41):
+        table = {f"{i:x}"[-length:].rjust(length, "-"): i for i in range(3000)}
+        message = _core.Message(table)
+        for _ in range(3):
+            assert message.get() == table
+    again = [next(iter(travel({"some key": 1}))) for _ in range(2)]
+    assert again[0] is again[1], "short keys are kept"
