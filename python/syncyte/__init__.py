@@ -25,6 +25,7 @@ from syncyte._core import (
 if TYPE_CHECKING:
     from syncyte._audit.audit import audit
     from syncyte._completion import Completion, ModelInfo, Timings, Usage
+    from syncyte._embedded import embedded_model_path
     from syncyte._how import how, is_shareable
     from syncyte._inference_pool import InferencePool, run_parallel
     from syncyte._isolate import isolate
@@ -53,6 +54,7 @@ _modules: dict[str, str] = {
     "run_parallel": "_inference_pool",
     "how": "_how",
     "is_shareable": "_how",
+    "embedded_model_path": "_embedded",
     "versions": "_model",
 }
 
@@ -81,6 +83,7 @@ __all__ = [
     "__version__",
     "audit",
     "create_channel",
+    "embedded_model_path",
     "how",
     "is_shareable",
     "isolate",

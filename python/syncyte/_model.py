@@ -20,7 +20,7 @@ class Model(_core.Model):
 
     The same file (by device and inode) opened again, in any interpreter, is the same weights and the same
     engine, which computes the requests of all of them in one batch per step. The weights go when the last
-    user has closed or dropped it.
+    user has closed or dropped it. Without ``path``: the small demonstration model that comes along.
 
     ``context_length``: tokens one sequence can hold, prompt and answer; by default what the model was trained
     with, 4096 at most. ``max_sequences``: requests computed together (1 to 256, default 16); more wait in
@@ -38,13 +38,17 @@ class Model(_core.Model):
 
     def __new__(
         cls,
-        path: str | PathLike[str],
+        path: str | PathLike[str] | None = None,
         *,
         context_length: int | None = None,
         max_sequences: int | None = None,
         threads: int | None = None,
     ) -> Self:
         """Opens the model, or joins those who have it open."""
+        if path is None:
+            from syncyte._embedded import embedded_model_path
+
+            path = embedded_model_path()
         return super().__new__(cls, path, context_length, max_sequences, threads)
 
     def generate(
