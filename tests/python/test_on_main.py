@@ -151,3 +151,35 @@ def test_a_script_that_imports_numpy_at_its_top(tmp_path: Path) -> None:
     assert second.startswith("numpy cannot be imported in this interpreter: ")
     assert second.endswith("syncyte.on_main() calls functions in the main interpreter.")
     assert ran.returncode == 0
+
+
+def test_ctrl_c_ends_a_program_whose_task_is_in_the_main_interpreter(tmp_path: Path) -> None:
+    import signal
+    import time
+
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent("""
+        import syncyte
+
+        def spin():
+            print("spinning", flush=True)
+            while True:
+                pass
+
+        def task():
+            return syncyte.on_main(spin)
+
+        if __name__ == "__main__":
+            syncyte.InterpreterPool(1).submit(task).result()
+        """)
+    )
+    running = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert running.stdout is not None
+    assert running.stdout.readline() == b"spinning\n"
+    time.sleep(0.2)
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=30)
+    assert running.returncode == -signal.SIGINT
+    assert b"KeyboardInterrupt" in said
+    assert b"remaining" not in said
