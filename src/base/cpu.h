@@ -12,6 +12,15 @@ inline void cpu_relax() noexcept {
 #endif
 }
 
+// Asks for the cache line at `address`, to write to it, and goes on. A hint: any address will do.
+inline void fetch_to_write(const void* address) noexcept {
+#if defined(__x86_64__) || defined(__i386__)
+    asm volatile("prefetchw %0" : : "m"(*static_cast<const char*>(address)));
+#else
+    __builtin_prefetch(address, 1);
+#endif
+}
+
 // Cores of the machine that are switched on.
 int online_cores() noexcept;
 

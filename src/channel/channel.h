@@ -19,6 +19,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/cpu.h"
 #include "base/error.h"
 #include "base/lock.h"
 #include "base/parking.h"
@@ -106,6 +107,12 @@ class alignas(64) Channel final : public RefCounted {
 
     [[nodiscard]] std::size_t size_locked() const noexcept { return items_.size() + returned_.size(); }
     [[nodiscard]] bool full() const noexcept { return capacity_ != 0 && size_locked() >= capacity_; }
+    // Asks for the cache line that the next item is likely to lie on, while the one with the lock is still on
+    // its way from another core. A hint: the address may be stale, and is never followed.
+    void fetch_ahead() const noexcept {
+        if (const void* slot = first_slot_.load(std::memory_order_relaxed)) fetch_to_write(slot);
+    }
+    void store(T&& item);
     void accept(T&& item, WakeList<T>& wakes);
     T take(std::uint64_t& order, WakeList<T>& wakes, Ring<T>& emptied);
     void admit_putters(WakeList<T>& wakes);
@@ -122,11 +129,20 @@ class alignas(64) Channel final : public RefCounted {
     std::uint64_t unfinished_ = 0;
     WaitList<T> putters_;
     const std::uint32_t capacity_;
-    std::atomic<bool> closed_{false};  // written under the lock
+    std::atomic<bool> closed_{false};               // written under the lock
+    std::atomic<const void*> first_slot_{nullptr};  // items_.first_slot(), for fetch_ahead()
     bool discarded_ = false;
     WaitList<T> joiners_;
     std::vector<Returned> returned_;  // by falling order: the next to go is the last
 };
+
+template <class T>
+void Channel<T>::store(T&& item) {
+    const std::uint32_t slots = items_.slot_count();
+    items_.push(std::move(item));
+    if (items_.slot_count() != slots) [[unlikely]]
+        first_slot_.store(items_.first_slot(), std::memory_order_relaxed);
+}
 
 // Hands an item to the first getter, or stores it. Precondition: open, and not full unless a getter waits.
 template <class T>
@@ -136,7 +152,7 @@ void Channel<T>::accept(T&& item, WakeList<T>& wakes) {
         getter->order = taken_++;
         wakes.finish(*getter, Outcome::kDone);
     } else {
-        items_.push(std::move(item));
+        store(std::move(item));
     }
     ++unfinished_;
 }
@@ -156,7 +172,7 @@ T Channel<T>::take(std::uint64_t& order, WakeList<T>& wakes, Ring<T>& emptied) {
     if (!putters_.empty()) admit_putters(wakes);
     // The memory of a burst is returned, but not that of the usual ups and downs.
     constexpr std::uint32_t kKept = 4096;
-    if (items_.empty() && items_.slot_count() > kKept) emptied.swap(items_);
+    if (items_.empty() && items_.slot_count() > kKept) emptied.swap(items_);  // first_slot_ is null already
     return item;
 }
 
@@ -179,6 +195,7 @@ void Channel<T>::finish_joiners(WakeList<T>& wakes) {
 template <class T>
 Result<void> Channel<T>::try_put(T&& item) {
     WakeList<T> wakes;
+    fetch_ahead();
     {
         const std::lock_guard guard(lock_);
         if (closed()) return failure(ErrorCode::kClosed);
@@ -205,6 +222,7 @@ Result<std::size_t> Channel<T>::try_put_many(std::span<T> items) {
 template <class T>
 bool Channel<T>::begin_put(Waiter<T>& waiter) {
     WakeList<T> wakes;
+    fetch_ahead();
     {
         const std::lock_guard guard(lock_);
         if (closed()) {
@@ -354,6 +372,7 @@ void Channel<T>::close(Close how) {
             discarded_ = true;
             unfinished_ -= std::min<std::uint64_t>(unfinished_, size_locked());
             dropped.swap(items_);
+            first_slot_.store(nullptr, std::memory_order_relaxed);
             dropped_returned.swap(returned_);
             finish_joiners(wakes);
         }
@@ -363,7 +382,7 @@ void Channel<T>::close(Close how) {
 
 template <class T>
 void Channel<T>::await_briefly() const noexcept {
-    look([this] { return !items_.empty() || closed(); });
+    if (look([this] { return !items_.empty() || closed(); })) fetch_ahead();
 }
 
 template <class T>

@@ -29,6 +29,10 @@ class Ring {
     // Any thread may ask; one that does not hold the others off gets a hint.
     [[nodiscard]] std::uint32_t size() const noexcept { return count_.load(std::memory_order_relaxed); }
     [[nodiscard]] bool empty() const noexcept { return size() == 0; }
+    // Where an item goes that finds the ring empty; null before the first, and when the ring has grown.
+    [[nodiscard]] const void* first_slot() const noexcept {
+        return slot_count() == kFirst ? slots_ : nullptr;
+    }
     [[nodiscard]] std::uint32_t slot_count() const noexcept { return slots_ == nullptr ? 0 : mask_ + 1; }
 
     void push(T&& item) {
@@ -43,8 +47,9 @@ class Ring {
         T* slot = slots_ + head_;
         T item = std::move(*slot);
         std::destroy_at(slot);
-        head_ = (head_ + 1) & mask_;
-        set_size(size() - 1);
+        const std::uint32_t left = size() - 1;
+        head_ = left == 0 ? 0 : (head_ + 1) & mask_;
+        set_size(left);
         return item;
     }
 
@@ -58,6 +63,8 @@ class Ring {
     }
 
   private:
+    static constexpr std::uint32_t kFirst = 16;
+
     // Slots begin at cache lines, so that a message of one line costs one transfer between cores.
     static constexpr std::align_val_t kAlignment{64 > alignof(T) ? 64 : alignof(T)};
 
@@ -71,7 +78,6 @@ class Ring {
     void set_size(std::uint32_t count) noexcept { count_.store(count, std::memory_order_relaxed); }
 
     void grow() {
-        constexpr std::uint32_t kFirst = 16;
         constexpr std::uint32_t kMost = 1U << 31;
         const std::uint32_t old = slot_count();
         if (old == kMost) throw std::bad_alloc();
