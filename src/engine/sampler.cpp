@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstddef>
+#include <functional>
 #include <limits>
 #include <utility>
 
@@ -84,30 +86,34 @@ void Sampler::penalise(std::span<float> logits) const {
 
 // The top_k likeliest (all when top_k is 0), in no order.
 void Sampler::collect(std::span<const float> logits) {
-    candidates_.clear();
     const auto limit =
         params_.top_k <= 0 ? logits.size() : std::min(logits.size(), static_cast<std::size_t>(params_.top_k));
+    maxima_.clear();
     for (std::size_t first = 0; first < logits.size(); first += kBlock) {
-        const std::size_t end = std::min(first + kBlock, logits.size());
-        // A later token needs a greater logit than the least likely candidate's: most blocks have none.
-        const bool full = candidates_.size() == limit;
-        if (full && !(largest(logits.subspan(first, end - first)) > candidates_.front().logit)) continue;
-        for (std::size_t i = first; i < end; ++i) {
-            if (logits[i] > kNever) consider({logits[i], static_cast<Token>(i)}, limit);
+        maxima_.push_back(largest(logits.subspan(first, std::min(kBlock, logits.size() - first))));
+    }
+    // With `limit` blocks that reach so far there are `limit` tokens that do: nobody below is among them.
+    float least = kNever;
+    if (limit < maxima_.size()) {
+        sorted_maxima_ = maxima_;
+        const auto last = sorted_maxima_.begin() + static_cast<std::ptrdiff_t>(limit - 1);
+        std::ranges::nth_element(sorted_maxima_, last, std::greater{});
+        least = *last;
+    }
+    candidates_.clear();
+    for (std::size_t block = 0; block < maxima_.size(); ++block) {
+        if (maxima_[block] < least) continue;
+        const std::size_t end = std::min((block + 1) * kBlock, logits.size());
+        for (std::size_t i = block * kBlock; i < end; ++i) {
+            if (logits[i] >= least && logits[i] > kNever) {
+                candidates_.push_back({logits[i], static_cast<Token>(i)});
+            }
         }
     }
-}
-
-// Once there are `limit` candidates they are a heap with the least likely on top.
-void Sampler::consider(Candidate candidate, std::size_t limit) {
-    if (candidates_.size() < limit) {
-        candidates_.push_back(candidate);
-        if (candidates_.size() == limit) std::ranges::make_heap(candidates_, Likelier{});
-    } else if (Likelier{}(candidate, candidates_.front())) {
-        std::ranges::pop_heap(candidates_, Likelier{});
-        candidates_.back() = candidate;
-        std::ranges::push_heap(candidates_, Likelier{});
-    }
+    if (candidates_.size() <= limit) return;
+    std::ranges::nth_element(candidates_, candidates_.begin() + static_cast<std::ptrdiff_t>(limit),
+                             Likelier{});
+    candidates_.resize(limit);
 }
 
 double Sampler::next_uniform() {

@@ -43,7 +43,6 @@ class Sampler {
     void remember(Token token);
     Token draw_from(std::span<const float> logits);
     void collect(std::span<const float> logits);
-    void consider(Candidate candidate, std::size_t limit);
     void filter();
     Token draw();
     double next_uniform();
@@ -52,7 +51,10 @@ class Sampler {
     std::vector<Token> banned_;
     std::deque<Token> recent_;
     std::uint64_t draws_ = 0;
-    std::vector<Candidate> candidates_;  // kept between calls for its memory
+    // Kept between calls for their memory.
+    std::vector<Candidate> candidates_;
+    std::vector<float> maxima_;  // of blocks of logits
+    std::vector<float> sorted_maxima_;
     std::vector<double> weights_;
 };
 
