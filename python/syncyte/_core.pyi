@@ -238,6 +238,8 @@ class Pool:
         kwargs: dict[str, Any] | None,
         timeout: float | None = None,
         deadline: float | None = None,
+        priority: int = 0,
+        place: int = -1,
         /,
     ) -> Task: ...
     def map(self, function: Function, items: list[Any], chunk: int, /) -> Map: ...

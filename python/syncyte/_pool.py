@@ -36,6 +36,10 @@ _exiting = False
 _REMEMBERED = (types.FunctionType, types.BuiltinFunctionType, type)
 
 
+# Timeout and deadline in seconds, priority, and the worker that must do it or -1.
+type _Limits = tuple[float | None, float | None, int, int]
+
+
 def _open() -> tuple[int, int]:
     """Make an interpreter: its id, and where its state is. Called by a new worker's thread."""
     interpreter = interpreters.create()
@@ -355,25 +359,45 @@ class InterpreterPool(Executor):
         self._core = _crew.open_pool(max_workers, max_pending or 0, self._thread_name_prefix, setup)
         _pools[self._core.id] = self
 
-    def options(self, *, timeout: float | None = None, deadline: float | None = None) -> Submitter:
-        """Return a view of the pool whose submit() limits its tasks.
+    async def run(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Submit and await: the result of `fn(*args, **kwargs)`. Cancelling the await interrupts the task."""
+        import asyncio
+
+        return await asyncio.wrap_future(self.submit(fn, *args, **kwargs))
+
+    def broadcast(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> list[PoolFuture]:
+        """Call `fn(*args, **kwargs)` once in every worker; the futures, by worker.
+
+        A busy worker does so as soon as its task is over, before any other.
+        """
+        return [self._submit(fn, args, kwargs, (None, None, 0, place)) for place in range(self._max_workers)]
+
+    def options(
+        self, *, timeout: float | None = None, deadline: float | None = None, priority: int = 0
+    ) -> Submitter:
+        """Return a view of the pool whose submit() limits its tasks, or lets them pass others.
 
         timeout: seconds a task may run. deadline: the time.monotonic() at which it must be over, started or
         not. A task past its limit ends with TimeoutError at once and is interrupted: by an exception at its
         next bytecode, which `except Exception` does not catch. If it is stuck in a C call, its worker is
-        replaced, and comes back when the call ends.
+        replaced, and comes back when the call ends. priority: of the tasks that wait, those of the highest
+        go first; 0 for all that are submitted otherwise.
         """
-        return Submitter(self, timeout, deadline)
+        return Submitter(self, timeout, deadline, priority)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> PoolFuture:
         """Schedule `fn(*args, **kwargs)` and return its future.
 
         What cannot travel makes the future raise concurrent.interpreters.NotShareableError, saying what.
         """
-        return self._submit(fn, args, kwargs)
+        return self._submit(fn, args, kwargs, ())
 
     def _submit(
-        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *limits: float | None
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        limits: _Limits | tuple[()],
     ) -> PoolFuture:
         if self._shutdown or self._broken:
             self._refuse()
@@ -437,7 +461,7 @@ class InterpreterPool(Executor):
         fn: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        limits: tuple[float | None, ...],
+        limits: _Limits | tuple[()],
     ) -> PoolFuture:
         """Carry a call whose parts cannot travel as a queue's message; a function among them, say."""
         try:
@@ -515,15 +539,16 @@ class InterpreterPool(Executor):
 class Submitter:
     """A pool with limits for what is submitted through it; see InterpreterPool.options."""
 
-    __slots__ = ("_deadline", "_pool", "_timeout")
+    __slots__ = ("_limits", "_pool")
 
-    def __init__(self, pool: InterpreterPool, timeout: float | None, deadline: float | None) -> None:
+    def __init__(
+        self, pool: InterpreterPool, timeout: float | None, deadline: float | None, priority: int
+    ) -> None:
         if timeout is not None and not timeout > 0:
             raise ValueError(f"timeout must be greater than 0 seconds, not {timeout!r}")
         self._pool = pool
-        self._timeout = timeout
-        self._deadline = deadline
+        self._limits: _Limits = (timeout, deadline, priority, -1)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> PoolFuture:
         """As InterpreterPool.submit."""
-        return self._pool._submit(fn, args, kwargs, self._timeout, self._deadline)
+        return self._pool._submit(fn, args, kwargs, self._limits)

@@ -127,17 +127,25 @@ bool parse_seconds(PyObject* object, double& seconds) {
     return seconds != -1.0 || PyErr_Occurred() == nullptr;
 }
 
-// submit(function, args, kwargs or None[, timeout or None, deadline or None]) -> Task. ClosedError after
-// close().
+// submit(function, args, kwargs or None[, timeout or None, deadline or None, priority, place]) -> Task.
+// ClosedError after close().
 PyObject* submit(PyObject* self, PyObject* const* args, Py_ssize_t count) {
     ModuleState& state = state_here(self);
-    if (count != 3 && count != 5) {
-        PyErr_SetString(PyExc_TypeError, "submit(function, args, kwargs[, timeout, deadline])");
+    if (count != 3 && count != 7) {
+        PyErr_SetString(PyExc_TypeError,
+                        "submit(function, args, kwargs[, timeout, deadline, priority, place])");
         return nullptr;
     }
     double timeout = 0;
     double deadline = 0;
-    if (count == 5 && (!parse_seconds(args[3], timeout) || !parse_seconds(args[4], deadline))) return nullptr;
+    int priority = 0;
+    int place = -1;
+    if (count == 7) {
+        if (!parse_seconds(args[3], timeout) || !parse_seconds(args[4], deadline)) return nullptr;
+        priority = PyLong_AsInt(args[5]);
+        place = PyLong_AsInt(args[6]);
+        if (PyErr_Occurred() != nullptr) return nullptr;
+    }
     const Ref<Function>* function = function_of(state, args[0]);
     if (function == nullptr) return nullptr;
     std::optional<Value> positional = to_value(state, args[1]);
@@ -147,10 +155,16 @@ PyObject* submit(PyObject* self, PyObject* const* args, Py_ssize_t count) {
     auto task = make_ref<Task>(*function, std::move(*positional), std::move(*named), timeout);
     Pool& pool = pool_of(self);
     Ref<Job> job = task;
-    Result<void> sent = pool.submit(std::move(job), Deadline::now());
-    if (!sent && sent.error().code == ErrorCode::kFull) {
-        sent = call_detached(Deadline::never(),
-                             [&](Deadline until) { return pool.submit(std::move(job), until); });
+    Result<void> sent;
+    if (place >= 0) {
+        sent = pool.submit_to(place, std::move(job));
+    } else {
+        sent = pool.submit(std::move(job), priority, Deadline::now());
+        if (!sent && sent.error().code == ErrorCode::kTimedOut) {
+            sent = call_detached(Deadline::never(), [&](Deadline until) {
+                return pool.submit(std::move(job), priority, until);
+            });
+        }
     }
     if (!sent) return none_or_error(self, sent);
     if (deadline != 0) {

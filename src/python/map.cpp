@@ -51,7 +51,7 @@ Result<void> Map::start(const Ref<Pool>& pool) {
             ++runners_;
         }
         Ref<Job> runner = make_ref<Runner>(Ref<Map>::share(this), pool);
-        const Result<void> sent = pool->submit(std::move(runner), Deadline::now());
+        const Result<void> sent = pool->submit(std::move(runner), 0, Deadline::now());
         if (!sent) {
             end_runner();
             return sent;

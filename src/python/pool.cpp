@@ -15,21 +15,22 @@ Pool::Pool(int size, std::size_t max_pending, std::string name, Value setup, Ref
       setup_(std::move(setup)),
       notifier_(std::move(notifier)),
       supervisor_(std::move(supervisor)),
-      jobs_(make_ref<Channel<Ref<Job>>>(max_pending)),
+      jobs_(max_pending, size),
       records_(std::make_unique<WorkerRecord[]>(static_cast<std::size_t>(size))) {}
 
 Pool::~Pool() = default;
 
-Result<void> Pool::submit(Ref<Job>&& job, Deadline deadline) {
-    if (deadline.is_now()) return jobs_->try_put(std::move(job));
-    return jobs_->put(std::move(job), deadline);
+Result<void> Pool::submit(Ref<Job>&& job, int priority, Deadline deadline) {
+    return jobs_.put(std::move(job), priority, deadline);
 }
 
-void Pool::close() { jobs_->close(); }
+Result<void> Pool::submit_to(int place, Ref<Job>&& job) { return jobs_.put_own(std::move(job), place); }
+
+void Pool::close() { jobs_.close(); }
 
 void Pool::abandon_waiting(const Error& reason) {
     dropping_.store(true, std::memory_order_relaxed);
-    while (Result<Ref<Job>> job = jobs_->try_get()) (*job)->abandon(reason);
+    for (const Ref<Job>& job : jobs_.drain()) job->abandon(reason);
 }
 
 void Pool::fail(TaskOutcome failure) {
@@ -39,13 +40,9 @@ void Pool::fail(TaskOutcome failure) {
         failure_ = std::make_unique<const TaskOutcome>(std::move(failure));
         failed_.store(failure_.get(), std::memory_order_release);
     }
-    jobs_->close();
+    jobs_.close();
     notifier_->post({.kind = Event::Kind::kPoolFailed, .id = id_});
 }
-
-Result<Ref<Job>> Pool::try_take() { return jobs_->try_get(); }
-
-Result<Ref<Job>> Pool::take(Deadline deadline) { return jobs_->get(deadline); }
 
 void Pool::ready() {
     const std::lock_guard lock(mutex_);

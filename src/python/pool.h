@@ -10,7 +10,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/ref.h"
-#include "channel/channel.h"
+#include "python/job_queue.h"
 #include "python/sleepers.h"
 #include "python/task.h"
 
@@ -39,8 +39,11 @@ class Pool : public RefCounted {
     Pool(int size, std::size_t max_pending, std::string name, Value setup, Ref<Notifier> notifier,
          Ref<Supervisor> supervisor);
 
-    // kClosed after close(), kFull (with Deadline::now()), kTimedOut, kInterrupted: the job is untouched.
-    Result<void> submit(Ref<Job>&& job, Deadline deadline);
+    // kClosed after close(); kTimedOut, kInterrupted: the queue was full until then, the job is untouched.
+    // Higher `priority` first, usually 0.
+    Result<void> submit(Ref<Job>&& job, int priority, Deadline deadline);
+    // For the worker at `place` alone. kClosed.
+    Result<void> submit_to(int place, Ref<Job>&& job);
 
     // No more jobs; the workers finish those that wait, then leave.
     void close();
@@ -55,8 +58,8 @@ class Pool : public RefCounted {
     Result<void> wait_left(Deadline deadline);
 
     // A worker's view.
-    Result<Ref<Job>> try_take();
-    Result<Ref<Job>> take(Deadline deadline);
+    Result<Ref<Job>> try_take(int place) { return jobs_.try_take(place); }
+    Result<Ref<Job>> take(int place) { return jobs_.take(place); }
     void ready();
     void left(int index);
 
@@ -66,7 +69,7 @@ class Pool : public RefCounted {
     [[nodiscard]] const std::string& name() const { return name_; }
     // For a worker that enters.
     [[nodiscard]] const Value& setup() const { return setup_; }
-    [[nodiscard]] std::size_t pending() const { return jobs_->size(); }
+    [[nodiscard]] std::size_t pending() const { return jobs_.size(); }
     WorkerRecord& record(int index) { return records_[static_cast<std::size_t>(index)]; }
     // Null until fail(); constant from then on.
     [[nodiscard]] const TaskOutcome* failure() const { return failed_.load(std::memory_order_acquire); }
@@ -78,7 +81,7 @@ class Pool : public RefCounted {
     Value setup_;  // constant until the last worker has left
     const Ref<Notifier> notifier_;
     const Ref<Supervisor> supervisor_;
-    const Ref<Channel<Ref<Job>>> jobs_;
+    JobQueue jobs_;
     const std::unique_ptr<WorkerRecord[]> records_;
     std::atomic<const TaskOutcome*> failed_{nullptr};
     std::atomic<bool> dropping_{false};

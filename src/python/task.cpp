@@ -51,19 +51,19 @@ bool Task::cancel() {
 }
 
 bool Task::end_if_pending(TaskOutcome outcome) {
-    std::unique_lock lock(mutex_);
+    const std::lock_guard lock(mutex_);
     if (state_.load(std::memory_order_relaxed) != State::kPending) return false;
     function_ = nullptr;
     args_ = Value{};
     kwargs_ = Value{};
-    publish(std::move(outcome), lock);
+    publish(std::move(outcome));
     return true;
 }
 
 bool Task::finish(TaskOutcome outcome) {
-    std::unique_lock lock(mutex_);
+    const std::lock_guard lock(mutex_);
     if (state_.load(std::memory_order_relaxed) == State::kFinished) return false;
-    publish(std::move(outcome), lock);
+    publish(std::move(outcome));
     return true;
 }
 
@@ -72,13 +72,13 @@ bool Task::time_out() {
         {.ending = Ending::kTimedOut, .value = {}, .failure = {}, .message = "the task took too long"});
 }
 
-void Task::publish(TaskOutcome outcome, std::unique_lock<std::mutex>& lock) {
+void Task::publish(TaskOutcome outcome) {
     outcome_ = std::move(outcome);
     state_.store(State::kFinished, std::memory_order_release);
+    // Before anybody who waits goes on: what that thread then causes must be told after this.
+    if (notifier_) notifier_->post({.kind = Event::Kind::kTaskFinished, .id = id_});
+    notifier_ = nullptr;
     waiters_.wake_all();
-    const Ref<Notifier> notifier = std::move(notifier_);
-    lock.unlock();
-    if (notifier) notifier->post({.kind = Event::Kind::kTaskFinished, .id = id_});
 }
 
 Result<void> Task::wait(Deadline deadline) {

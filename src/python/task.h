@@ -104,7 +104,7 @@ class Task : public Job {
 
     bool start(Desk& desk);
     bool end_if_pending(TaskOutcome outcome);
-    void publish(TaskOutcome outcome, std::unique_lock<std::mutex>& lock);
+    void publish(TaskOutcome outcome);  // with the mutex held
 
     const std::uint64_t id_;
     const double timeout_;

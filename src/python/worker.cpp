@@ -132,12 +132,12 @@ void Worker::work(const Post& post, Desk& desk, Attachment& attachment) {
     Pool& pool = *post.pool;
     WorkerRecord& record = pool.record(post.index);
     while (true) {
-        Result<Ref<Job>> job = pool.try_take();
+        Result<Ref<Job>> job = pool.try_take(post.index);
         if (!job) {
             if (job.error().code == ErrorCode::kClosed) return;
             record.state.store(WorkerState::kIdle, std::memory_order_relaxed);
             attachment.detach();
-            job = pool.take(Deadline::never());
+            job = pool.take(post.index);
             attachment.attach();
             if (!job) continue;
         }

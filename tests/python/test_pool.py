@@ -195,6 +195,28 @@ def test_asyncio(pool: syncyte.InterpreterPool) -> None:
         return list(await asyncio.gather(one, two))
 
     assert asyncio.run(use()) == [1, 0.05]
+    assert asyncio.run(pool.run(pool_tasks.identity, value=3)) == 3
+
+
+def test_broadcast_reaches_every_worker(pool: syncyte.InterpreterPool) -> None:
+    busy = pool.submit(pool_tasks.nap, 0.1)
+    futures = pool.broadcast(pool_tasks.interpreter)
+    assert [future.result(30) for future in futures] == [e["interpreter_id"] for e in pool.stats()]
+    assert [future.worker for future in futures] == [0, 1, 2]
+    assert busy.result(30) == 0.1
+
+
+def test_higher_priorities_go_first() -> None:
+    with syncyte.InterpreterPool(1, warmup=None) as pool:
+        order: syncyte.Queue[int] = syncyte.Queue()
+        first = pool.submit(pool_tasks.nap, 0.2)
+        while not first.running():
+            time.sleep(0.001)
+        futures = [
+            pool.options(priority=priority).submit(order.put, priority) for priority in (0, -1, 2, 1, 0, 2)
+        ]
+        concurrent.futures.wait(futures, 30)
+        assert [order.get() for _ in futures] == [2, 2, 1, 0, 0, -1]
 
 
 def test_map(pool: syncyte.InterpreterPool) -> None:
