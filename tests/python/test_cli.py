@@ -55,6 +55,7 @@ def test_every_command_has_help_worth_reading(
         (["run", "hello", "--top-p", "1.5"], "top_p has to be from 0 to 1, not 1.5"),
         (["run", "hello", "--temperature", "nan"], "temperature has to be at least 0"),
         (["run", "hello", "--workers", "0"], "it has to be at least 1"),
+        (["run", "hello", "--timeout", "0"], "it has to be above 0"),
         (["run", "hello", "--stop", ""], "would stop every answer at once"),
         (["run", "-prompt"], "a prompt that starts with '-' goes after `--`"),
         (["run", "hello", "--resume"], "--resume needs --output FILE"),

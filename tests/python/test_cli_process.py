@@ -201,6 +201,21 @@ def test_a_thousand_prompts_one_in_twenty_failing(
     assert "950 answers, 50 failed" in done.stderr
 
 
+@pytest.mark.parametrize("stuck", ["pass", "import time; time.sleep(60)"])
+def test_an_agent_that_takes_too_long_fails_its_input_alone(
+    run: Run, agent: Callable[[str], Path], stuck: str
+) -> None:
+    source = agent(f"while prompt == 'stuck': {stuck}\nreturn prompt")
+    begin = time.monotonic()
+    done = run(source, "a", "stuck", "b", "c", "--timeout", "1", "--workers", "1")
+    assert time.monotonic() - begin < 30
+    assert done.returncode == 1, done.stderr
+    found = records(done.stdout)
+    assert [record.get("text") for record in found] == ["a", None, "b", "c"]
+    assert found[1]["error"]["type"] == "TimeoutError"
+    assert found[1]["interpreter_id"] == found[0]["interpreter_id"]
+
+
 def test_the_example_agent_works_out_sums(run: Run) -> None:
     example = Path(__file__).parents[2] / "examples" / "agent.py"
     done = run(example, "What is 17 * 23?", "Tell me a joke")

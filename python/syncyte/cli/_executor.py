@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
+    from syncyte._pool import PoolFuture
     from syncyte.cli._inputs import Input
     from syncyte.cli._loop import Event
     from syncyte.cli._worker import Outcome
@@ -39,6 +40,7 @@ class PoolExecutor:
         sampling: dict[str, Any],
         system: str | None,
         raw: bool,
+        timeout: float | None,
         live: bool,
     ) -> None:
         if workers > _DEFAULT_SEQUENCES:
@@ -51,7 +53,9 @@ class PoolExecutor:
             initializer=_worker.prepare,
             initargs=(agent_file, self._model, sampling, system, raw, self._told),
         )
-        self._futures: set[Future[Outcome]] = set()
+        self._limited = self._pool.options(timeout=timeout)
+        self._futures: set[PoolFuture] = set()
+        self._overran = False  # some agent went past its time and may be busy still
 
     def start(self, post: Callable[[Event], None]) -> None:
         self._post = post
@@ -59,12 +63,13 @@ class PoolExecutor:
             threading.Thread(target=self._pass_on, name="syncyte-events", daemon=True).start()
 
     def submit(self, one: Input) -> None:
-        future = self._pool.submit(_worker.answer, one.index, one.prompt, one.options)
+        future = self._limited.submit(_worker.answer, one.index, one.prompt, one.options)
         self._futures.add(future)
         index = one.index
 
-        def done(future: Future[Outcome]) -> None:
+        def done(_: Future[Outcome]) -> None:
             self._futures.discard(future)
+            self._overran = self._overran or _timed_out(future)
             self._post(("finished", index, _outcome(future)))
 
         future.add_done_callback(done)
@@ -74,11 +79,11 @@ class PoolExecutor:
             future.cancel()
 
     def close(self, seconds: float) -> bool:
-        """Shuts the pool down; False when workers were still busy after `seconds`."""
+        """Shuts the pool down; False when workers are still busy after `seconds`, or may be."""
         closer = threading.Thread(target=self._close, name="syncyte-close", daemon=True)
         closer.start()
         closer.join(seconds)
-        return not closer.is_alive()
+        return not closer.is_alive() and not self._overran
 
     def _close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
@@ -93,10 +98,18 @@ class PoolExecutor:
                 self._post(self._told.get())
 
 
-def _outcome(future: Future[Outcome]) -> Outcome:
+def _timed_out(future: PoolFuture) -> bool:
+    return not future.cancelled() and isinstance(future.exception(), TimeoutError)
+
+
+def _outcome(future: PoolFuture) -> Outcome:
     if future.cancelled():
         return {"error": {"type": "CancelledError", "message": "the run was stopped"}}
     error = future.exception()
     if error is None:
-        return future.result()
-    return {"error": {"type": type(error).__name__, "message": str(error)}}
+        outcome: Outcome = future.result()
+        return outcome
+    failed: Outcome = {"error": {"type": type(error).__name__, "message": str(error)}}
+    if future.interpreter_id is not None:
+        failed["interpreter_id"] = future.interpreter_id
+    return failed

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from syncyte import cli
 from syncyte.cli import _models, _sampling
-from syncyte.cli._arguments import CommandError, Parser, usage_error, whole_number
+from syncyte.cli._arguments import CommandError, Parser, positive_seconds, usage_error, whole_number
 from syncyte.cli._inputs import Source, all_inputs, split_positionals
 from syncyte.cli._loop import Display, Run, Summary
 from syncyte.cli._output import Answered, JsonlOutput, open_file
@@ -85,6 +85,12 @@ def parser() -> Parser:
         help=f"interpreters in the pool (default {_default_workers()})",
     )
     _models.add_to(workers)
+    workers.add_argument(
+        "--timeout",
+        metavar="S",
+        type=positive_seconds,
+        help="fail an input that takes longer than S seconds",
+    )
     workers.add_argument("--system", metavar="TEXT", help="system message for the built-in agent")
     workers.add_argument(
         "--raw", action="store_true", help="prompts as they are, without the model's chat format"
@@ -189,6 +195,7 @@ class _Job:
             sampling=_sampling.chosen(self.options),
             system=self.options.system,
             raw=self.options.raw,
+            timeout=self.options.timeout,
             live=display.live,
         )
 
