@@ -1,0 +1,229 @@
+"""Tasks in pools: dispatch, map, arguments, busy cores, a web-like mix, beside the stdlib's pools."""
+
+import multiprocessing
+import os
+import random
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, InterpreterPoolExecutor, ProcessPoolExecutor, ThreadPoolExecutor
+
+import syncyte
+from benchmarks import pool_tasks
+from benchmarks.harness import Bench, Contestant, Goal
+
+OURS, STOCK, PROCESSES, THREADS = (
+    "syncyte.InterpreterPool",
+    "InterpreterPoolExecutor",
+    "ProcessPoolExecutor",
+    "ThreadPoolExecutor",
+)
+
+
+def run(bench: Bench) -> None:
+    workers = len(os.sched_getaffinity(0))
+    bench.fact("workers", workers)
+    context = multiprocessing.get_context("spawn")
+    pools: dict[str, Executor] = {
+        OURS: bench.enter(syncyte.InterpreterPool(workers)),
+        STOCK: bench.enter(InterpreterPoolExecutor(workers)),
+        PROCESSES: bench.enter(ProcessPoolExecutor(workers, mp_context=context)),
+        THREADS: bench.enter(ThreadPoolExecutor(workers)),
+    }
+    for pool in pools.values():  # every worker exists and knows the functions
+        list(pool.map(pool_tasks.nothing, range(workers * 20)))
+        list(pool.map(time.sleep, [0.1] * workers))
+    dispatch(bench, pools)
+    mapped(bench, pools)
+    large_arguments(bench, pools)
+    busy_cores(bench, pools, workers)
+    web_mix(bench, pools)
+    warm_start(bench)
+
+
+def contestants(
+    pools: dict[str, Executor], sample: Callable[[Executor], Callable[[], float | Sequence[float]]]
+) -> list[Contestant]:
+    return [Contestant(name, sample(pool), ours=name == OURS) for name, pool in pools.items()]
+
+
+def dispatch(bench: Bench, pools: dict[str, Executor]) -> None:
+    count = 50 if bench.quick else 1000
+
+    def sample(pool: Executor) -> Callable[[], list[float]]:
+        def trips() -> list[float]:
+            times = []
+            for number in range(count):
+                start = time.perf_counter()
+                pool.submit(pool_tasks.nothing, number).result()
+                times.append((time.perf_counter() - start) * 1e6)
+            return times
+
+        return trips
+
+    bench.compare(
+        "dispatch",
+        contestants(pools, sample),
+        title="submit() to result() of a trivial function",
+        unit="µs",
+        better="lower",
+        reference=STOCK,
+        goals=[Goal(OURS, at_most=10), Goal(OURS, at_least=10, better_than=STOCK)],
+    )
+
+
+def mapped(bench: Bench, pools: dict[str, Executor]) -> None:
+    ours, others = (2000, 200) if bench.quick else (500_000, 10_000)
+
+    def sample(pool: Executor) -> Callable[[], float]:
+        count = ours if isinstance(pool, syncyte.InterpreterPool) else others
+
+        def per_second() -> float:
+            start = time.perf_counter()
+            if sum(1 for _ in pool.map(pool_tasks.nothing, range(count))) != count:
+                raise RuntimeError("map lost results")
+            return count / (time.perf_counter() - start) / 1000
+
+        return per_second
+
+    bench.fact("map_items", {"syncyte": ours, "others": others})
+    bench.fact("map_chunks", "each pool's own default: syncyte claims items in runs, the others one by one")
+    bench.compare(
+        "map",
+        contestants(pools, sample),
+        title="map() of a trivial function",
+        unit="k tasks/s",
+        better="higher",
+        reference=STOCK,
+        goals=[
+            Goal(OURS, at_least=500),
+            Goal(OURS, at_least=20, better_than=STOCK),
+            Goal(OURS, at_least=20, better_than=PROCESSES),
+        ],
+    )
+
+
+def large_arguments(bench: Bench, pools: dict[str, Executor]) -> None:
+    for name, value, title in (
+        ("text_10k", "x" * 10_000, "submit() to result() with a str of 10 kB"),
+        ("bytes_1m", b"x" * 1_000_000, "submit() to result() with bytes of 1 MB"),
+    ):
+        count = 10 if bench.quick else 100
+
+        def sample(
+            pool: Executor, value: str | bytes = value, count: int = count
+        ) -> Callable[[], list[float]]:
+            def trips() -> list[float]:
+                times = []
+                for _ in range(count):
+                    start = time.perf_counter()
+                    if pool.submit(pool_tasks.measure, value).result() != len(value):
+                        raise RuntimeError("the argument changed on its way")
+                    times.append((time.perf_counter() - start) * 1e6)
+                return times
+
+            return trips
+
+        bench.compare(
+            name, contestants(pools, sample), title=title, unit="µs", better="lower", reference=STOCK
+        )
+
+
+def busy_cores(bench: Bench, pools: dict[str, Executor], workers: int) -> None:
+    turns = 20_000 if bench.quick else 4_000_000
+
+    def sample(pool: Executor) -> Callable[[], float]:
+        def seconds() -> float:
+            start = time.perf_counter()
+            list(pool.map(pool_tasks.count, [turns] * workers))
+            return time.perf_counter() - start
+
+        return seconds
+
+    bench.compare(
+        "busy_cores",
+        contestants(pools, sample),
+        title="Pure Python on every core at once",
+        unit="s",
+        better="lower",
+        reference=PROCESSES,
+        goals=[Goal(OURS, at_least=0.97, better_than=PROCESSES)],
+    )
+
+
+def web_mix(bench: Bench, pools: dict[str, Executor]) -> None:
+    """Latency of tasks that arrive at random times (Poisson) and take 0.1 to 20 ms."""
+    count = 20 if bench.quick else 1000
+    choice = random.Random(7)
+    arrivals = [(choice.expovariate(200), choice.uniform(0.1, 20)) for _ in range(count)]
+
+    def sample(pool: Executor) -> Callable[[], float]:
+        def worst_but_one_in_a_hundred() -> float:
+            futures = []
+            due = time.monotonic()
+            for gap, milliseconds in arrivals:
+                due += gap
+                time.sleep(max(0.0, due - time.monotonic()))
+                futures.append(
+                    (pool.submit(pool_tasks.request, milliseconds, time.monotonic()), milliseconds)
+                )
+            over = sorted(future.result() * 1000 - milliseconds for future, milliseconds in futures)
+            return over[len(over) * 99 // 100]
+
+        return worst_but_one_in_a_hundred
+
+    bench.compare(
+        "web_mix",
+        contestants(pools, sample),
+        title="Tasks of 0.1 to 20 ms, 200 a second: p99 of what the pool adds",
+        unit="ms",
+        better="lower",
+        reference=STOCK,
+        rounds=3,
+    )
+
+
+def warm_start(bench: Bench) -> None:
+    """From nothing to four workers that have imported json, re and asyncio."""
+    script = (
+        "import time, {module}\n"
+        "if __name__ == '__main__':\n"
+        "    start = time.perf_counter()\n"
+        "    {code}\n"
+        "    print(time.perf_counter() - start)\n"
+        "    {end}\n"
+    )
+    contest = {
+        OURS: script.format(
+            module="syncyte, syncyte._pool",
+            code="pool = syncyte.InterpreterPool(4, warmup='import json, re, asyncio'); pool.wait_ready()",
+            end="pool.shutdown()",
+        ),
+        "four bare interpreters in threads": script.format(
+            module="threading; from concurrent import interpreters",
+            code="made = []; threads = [threading.Thread(target=lambda: (made.append(interpreters.create()), "
+            "made[-1].exec('import json, re, asyncio'))) for _ in range(4)]; "
+            "[thread.start() for thread in threads]; [thread.join() for thread in threads]",
+            end="[interpreter.close() for interpreter in made]",
+        ),
+    }
+    bench.compare(
+        "warm_start",
+        [Contestant(name, _in_process(text), ours=name == OURS) for name, text in contest.items()],
+        title="Four workers with json, re and asyncio, from nothing",
+        unit="ms",
+        better="lower",
+        goals=[Goal(OURS, at_most=120)],
+    )
+
+
+def _in_process(script: str) -> Callable[[], float]:
+    import subprocess
+    import sys
+
+    def milliseconds() -> float:
+        found = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+        )
+        return float(found.stdout) * 1000
+
+    return milliseconds
