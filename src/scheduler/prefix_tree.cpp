@@ -78,6 +78,8 @@ PrefixTree::Node* PrefixTree::begin(std::span<const Token> prompt, std::size_t l
 
 // An id and `cells` cells, at the cost of what does not run; the matched part stays.
 bool PrefixTree::make_room(std::int32_t cells, const Match& match) {
+    // What runs stays: then nothing is gained by dropping the rest.
+    if (running_cells_ + cells > cells_) return false;
     const auto enough = [&] { return !free_ids_.empty() && running_cells_ + kept_cells_ + cells <= cells_; };
     while (!enough() && evict_one(match.node)) {
     }
