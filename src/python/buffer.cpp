@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstring>
 #include <string>
+#include <utility>
 
 #include "python/dlpack.h"
 #include "python/errors.h"
@@ -58,7 +59,7 @@ PyObject* wrap_or_raise(PyObject* type, std::expected<Ref<Buffer>, int> buffer, 
 
 PyObject* open(PyObject* type, PyObject* path) {
     PyObject* encoded = nullptr;
-    if (PyUnicode_FSConverter(path, &encoded) == 0) return nullptr;
+    if (PyUnicode_FSConverter(path, static_cast<void*>(&encoded)) == 0) return nullptr;
     const Reference owner = Reference::adopt(encoded);
     std::expected<Ref<Buffer>, int> buffer;
     Py_BEGIN_ALLOW_THREADS;
@@ -89,7 +90,7 @@ bool contents_from(PyObject* source, BufferView::Shape& shape, const ElementType
     if (PyObject_GetBuffer(source, &from, PyBUF_FULL_RO) < 0) return false;
     const char* format = from.format == nullptr ? "B" : from.format;
     element = find_element_type(*format == '=' || *format == '@' ? format + 1 : format);
-    if (element == nullptr || element->size != from.itemsize) {
+    if (element == nullptr || std::cmp_not_equal(element->size, from.itemsize)) {
         PyErr_Format(PyExc_ValueError, "a SharedBuffer has no elements of format %s", format);
     } else if (from.ndim > BufferView::kMaxDimensions) {
         PyErr_Format(PyExc_ValueError, "a SharedBuffer has at most %d dimensions",
@@ -259,7 +260,8 @@ PyObject* view(PyObject* self, PyObject* args, PyObject* keywords) {
     if (state == nullptr) return nullptr;
     const BufferView& whole = view_of(self);
     const ElementType* type = &whole.type();
-    if (type_object != Py_None && (type = parse_element_type(type_object)) == nullptr) return nullptr;
+    if (type_object != Py_None) type = parse_element_type(type_object);
+    if (type == nullptr) return nullptr;
     BufferView::Shape shape{1, {-1}};
     if (shape_object != Py_None && !parse_shape(shape_object, shape)) return nullptr;
     Result<Ref<BufferView>> made = whole.view(shape, *type);

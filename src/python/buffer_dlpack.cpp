@@ -30,7 +30,7 @@ struct Export {
 
 template <class Managed>
 void free_unused(PyObject* capsule) {
-    constexpr const char* name = std::is_same_v<Managed, dlpack::Managed> ? kName : kVersionedName;
+    const char* name = std::is_same_v<Managed, dlpack::Managed> ? kName : kVersionedName;
     if (PyCapsule_IsValid(capsule, name) == 0) return;  // consumed, hence renamed
     auto* managed = static_cast<Managed*>(PyCapsule_GetPointer(capsule, name));
     managed->deleter(managed);

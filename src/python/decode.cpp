@@ -203,7 +203,7 @@ PyObject* Decoder::decode_key(int depth) {
     if (item.tag != Tag::kShortAscii || item.count < 2 || item.count > kLongestKey)
         return decode_item(item, depth);
     const auto is_it = [&item](PyObject* kept) {
-        return kept != nullptr && static_cast<std::size_t>(PyUnicode_GET_LENGTH(kept)) == item.count &&
+        return kept != nullptr && std::cmp_equal(PyUnicode_GET_LENGTH(kept), item.count) &&
                std::memcmp(PyUnicode_DATA(kept), item.data, item.count) == 0;
     };
     // Two places for each, so that two keys that meet there do not drive each other out.

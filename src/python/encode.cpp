@@ -4,6 +4,7 @@
 #include <limits>
 #include <new>
 #include <string>
+#include <utility>
 
 #include "python/convert.h"
 #include "python/handles.h"
@@ -312,7 +313,7 @@ bool Encoder::encode_foreign(PyObject* object) {
     if (foreign_count_ == sought_) return fail(Failure::kLocated, object);
     if (!foreign_) foreign_ = Reference::adopt(PyList_New(0));
     if (!foreign_ || PyList_Append(foreign_.get(), object) < 0) return fail(Failure::kPythonError, object);
-    if (foreign_count_ == std::numeric_limits<std::uint32_t>::max()) {
+    if (std::cmp_equal(foreign_count_, std::numeric_limits<std::uint32_t>::max())) {
         PyErr_SetString(PyExc_OverflowError, "a message cannot carry more than 4294967295 pickled objects");
         return fail(Failure::kPythonError, object);
     }

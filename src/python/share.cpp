@@ -198,7 +198,7 @@ bool Sharer::add_sequence(PyObject* object, Slot& slot, int depth) {
 
 bool Sharer::add_dict(PyObject* object, Slot& slot, int depth) {
     const Py_ssize_t count = PyDict_GET_SIZE(object);
-    if (static_cast<std::size_t>(count) > GraphBuilder::kMaxEntries) {
+    if (std::cmp_greater(count, GraphBuilder::kMaxEntries)) {
         PyErr_SetString(PyExc_OverflowError, "a shared dict holds at most 4294967294 entries");
         return false;
     }
@@ -208,8 +208,7 @@ bool Sharer::add_dict(PyObject* object, Slot& slot, int depth) {
     PyObject* value = nullptr;
     std::size_t index = 0;
     while (PyDict_Next(object, &position, &key, &value) != 0) {
-        if (PyDict_GET_SIZE(object) != count || index == static_cast<std::size_t>(count))
-            return changed(object);
+        if (PyDict_GET_SIZE(object) != count || std::cmp_equal(index, count)) return changed(object);
         const bool sole_key = Py_REFCNT(key) == 1;
         const bool sole_value = Py_REFCNT(value) == 1;
         const Reference held_key = Reference::share(key);
@@ -221,7 +220,7 @@ bool Sharer::add_dict(PyObject* object, Slot& slot, int depth) {
         if (!add(value, sole_value, entry.value, depth)) return at_key(key);
         builder_.set_entry(slot, index++, entry);
     }
-    if (index != static_cast<std::size_t>(count)) return changed(object);
+    if (std::cmp_not_equal(index, count)) return changed(object);
     builder_.finish_table(slot);
     return true;
 }

@@ -145,7 +145,7 @@ BufferView::BufferView(Ref<Buffer> buffer, std::size_t offset, const Shape& shap
     check(offset_ + size_ <= buffer_->size(), "a view lies within its buffer");
 }
 
-BufferView::BufferView(Ref<Buffer> buffer)
+BufferView::BufferView(const Ref<Buffer>& buffer)
     : BufferView(buffer, 0, Shape{1, {static_cast<std::int64_t>(buffer->size())}}, kElementTypes[0], true) {}
 
 Result<Ref<BufferView>> BufferView::view(Shape shape, const ElementType& type) const {

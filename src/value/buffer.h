@@ -76,7 +76,7 @@ class BufferView final : public Handle {
     };
 
     // All of it, as bytes.
-    explicit BufferView(Ref<Buffer> buffer);
+    explicit BufferView(const Ref<Buffer>& buffer);
 
     // The same bytes in another shape and type; at most one extent may be -1, "whatever fits".
     // kInvalidArgument when the sizes do not agree or the elements would not lie aligned.
