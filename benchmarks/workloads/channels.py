@@ -1,5 +1,6 @@
 """Messages between interpreters, beside the standard library's ways and the system's own limits."""
 
+import pickle
 import queue
 from collections.abc import Callable, Iterator
 from concurrent import interpreters
@@ -31,6 +32,7 @@ def run(bench: Bench) -> None:
     throughput(bench)
     lists(bench)
     large(bench)
+    shared(bench)
     asyncio_wakes(bench)
     waiting(bench)
 
@@ -135,7 +137,7 @@ def lists(bench: Bench) -> None:
     count = 400 if bench.quick else 200_000
     numbers = list(range(1000, 1100))
     ours = bench.enter(peers.stream(1, 1, numbers, count))
-    threads_count, processes_count = count // 4, count // 20
+    processes_count = count // 20
     processes = bench.enter(peers.stream_of_processes(numbers, processes_count))
     stock = interpreters.create_queue()
 
@@ -161,36 +163,67 @@ def lists(bench: Bench) -> None:
         reference="multiprocessing.Queue",
         goals=[Goal("syncyte.Queue", at_least=500)],
     )
-    bench.fact("lists_threads_count", threads_count)
 
 
 def large(bench: Bench) -> None:
     """What is passed by reference: the size does not matter."""
-    contestants = []
     ours = bench.enter(peers.echo_of_queues(syncyte.Queue))
     count = 20 if bench.quick else 2000
-    goals = []
-    if hasattr(syncyte, "SharedBuffer"):
-        buffer = syncyte.SharedBuffer(100_000_000)
-        contestants.append(Contestant("SharedBuffer of 100 MB", _trips(ours, buffer, count), ours=True))
-        goals.append(Goal("SharedBuffer of 100 MB", at_most=20))  # there and back
-    if hasattr(syncyte, "share"):
-        shared = syncyte.share({f"key {number}": number for number in range(100_000)})
-        contestants.append(Contestant("shared dict of 100,000", _trips(ours, shared, count), ours=True))
-        goals.append(Goal("shared dict of 100,000", at_most=20))
-    if not contestants:
-        return
+    buffer = syncyte.SharedBuffer(100_000_000)
+    view = syncyte.share({f"key {number}": number for number in range(100_000)})
     pipe = bench.enter(peers.echo_of_pipe())
     block = bytes(100_000_000 if not bench.quick else 1_000_000)
-    contestants.append(Contestant("100 MB of bytes by multiprocessing.Pipe", _trips(pipe, block, 1)))
     bench.compare(
         "round_trip_large",
-        contestants,
+        [
+            Contestant("SharedBuffer of 100 MB", _trips(ours, buffer, count), ours=True),
+            Contestant("shared dict of 100,000", _trips(ours, view, count), ours=True),
+            Contestant("100 MB of bytes by multiprocessing.Pipe", _trips(pipe, block, 1)),
+        ],
         title="Round trip of something large",
         unit="µs",
         better="lower",
         rounds=5,
-        goals=goals,
+        # There and back, at 10 µs each way.
+        goals=[Goal(name, at_most=20) for name in ("SharedBuffer of 100 MB", "shared dict of 100,000")],
+    )
+
+
+def shared(bench: Bench) -> None:
+    """Objects made once and read everywhere."""
+    entries = {f"key {number}": number for number in range(1000 if bench.quick else 1_000_000)}
+    view = syncyte.share(entries)
+    keys = list(entries)[:: max(1, len(entries) // 1000)]
+
+    def look_up(source: Any) -> list[float]:
+        def all_keys() -> None:
+            for key in keys:
+                source[key]
+
+        return [1e9 / rate(all_keys, len(keys)) for _ in range(20)]
+
+    bench.compare(
+        "shared_lookup",
+        [
+            Contestant("shared dict", lambda: look_up(view), ours=True),
+            Contestant("dict", lambda: look_up(entries)),
+        ],
+        title="Looking up a key of a dict of a million",
+        unit="ns",
+        better="lower",
+        goals=[Goal("shared dict", at_most=3.0, of="dict")],
+    )
+    bench.compare(
+        "share",
+        [
+            Contestant("syncyte.share", lambda: time_each(lambda: syncyte.share(entries), 1, 1e3), ours=True),
+            Contestant("pickle.dumps", lambda: time_each(lambda: pickle.dumps(entries), 1, 1e3)),
+        ],
+        title="Making a dict of a million ready to travel",
+        unit="ms",
+        better="lower",
+        rounds=5,
+        goals=[Goal("syncyte.share", at_most=1.0, of="pickle.dumps")],
     )
 
 

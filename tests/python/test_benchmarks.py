@@ -213,7 +213,7 @@ def test_quantising_leaves_no_partial_files(tmp_path: Path) -> None:
     shutil.which("llama-server") is None or shutil.which("llama-quantize") is None,
     reason="llama.cpp's programs, the peers, are not installed",
 )
-@pytest.mark.parametrize("name", ["engine", "memory", "parallel"])
+@pytest.mark.parametrize("name", ["channels", "engine", "memory", "parallel"])
 def test_workload_runs_through(name: str, tmp_path: Path) -> None:
     run = subprocess.run(
         [sys.executable, "-m", "benchmarks", name, "--quick", "--output", str(tmp_path)],
