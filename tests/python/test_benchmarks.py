@@ -209,11 +209,22 @@ def test_quantising_leaves_no_partial_files(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.skipif(
+beside_llama = pytest.mark.skipif(
     shutil.which("llama-server") is None or shutil.which("llama-quantize") is None,
     reason="llama.cpp's programs, the peers, are not installed",
 )
-@pytest.mark.parametrize("name", ["channels", "engine", "memory", "parallel"])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "channels",
+        pytest.param("engine", marks=beside_llama),
+        pytest.param("memory", marks=beside_llama),
+        pytest.param("parallel", marks=beside_llama),
+        "pool",
+    ],
+)
 def test_workload_runs_through(name: str, tmp_path: Path) -> None:
     run = subprocess.run(
         [sys.executable, "-m", "benchmarks", name, "--quick", "--output", str(tmp_path)],
