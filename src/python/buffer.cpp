@@ -116,7 +116,7 @@ PyObject* from_buffer(PyObject* type, PyObject* source) {
     PyBuffer_Release(&from);
     if (!buffer) return PyErr_NoMemory();
     if (copied < 0) return nullptr;
-    Result<Ref<BufferView>> view = BufferView(std::move(buffer)).view(shape, *element);
+    Result<Ref<BufferView>> view = BufferView(buffer).view(shape, *element);
     if (!view) return raise_error(*state, view.error());
     return new_handle_object(reinterpret_cast<PyTypeObject*>(type), std::move(*view));
 }
