@@ -63,7 +63,10 @@ def run_workload(
     before = _busy_check(options.refuse_busy)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
     started = time.monotonic()
-    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
+    # Drawing takes time from what is measured: seldom is enough.
+    with Progress(
+        *columns, TimeElapsedColumn(), console=console, transient=True, refresh_per_second=1
+    ) as progress:
         task = progress.add_task(name)
 
         def update(what: str, done: int, total: int) -> None:
