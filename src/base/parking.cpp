@@ -54,7 +54,6 @@ template <class Done>
 bool spin(Done done, Deadline deadline) {
     const std::chrono::nanoseconds limit(detail::spin_limit.load(std::memory_order_relaxed));
     if (limit.count() <= 0) return false;
-    if (look(done)) return true;
     const SpinTurn turn;
     Clock::time_point last = Clock::now();
     const Clock::time_point end = std::min(last + limit, deadline.time());

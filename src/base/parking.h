@@ -95,7 +95,7 @@ extern std::atomic<std::int64_t> spin_limit;
 template <class Done>
 bool look(Done done) {
     if (detail::spin_limit.load(std::memory_order_relaxed) <= 0) return done();
-    constexpr int kLooks = 80;  // about a microsecond
+    constexpr int kLooks = 50;  // about a microsecond
     for (int i = 0; i < kLooks; ++i) {
         if (done()) return true;
         cpu_relax();
