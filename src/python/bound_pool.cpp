@@ -154,18 +154,13 @@ PyObject* submit(PyObject* self, PyObject* const* args, Py_ssize_t count) {
     if (!named) return nullptr;
     auto task = make_ref<Task>(*function, std::move(*positional), std::move(*named), timeout);
     Pool& pool = pool_of(self);
-    Ref<Job> job = task;
-    Result<void> sent;
-    if (place >= 0) {
-        sent = pool.submit_to(place, std::move(job));
-    } else {
-        sent = pool.submit(std::move(job), priority, Deadline::now());
-        if (!sent && sent.error().code == ErrorCode::kTimedOut) {
-            sent = call_detached(Deadline::never(), [&](Deadline until) {
-                return pool.submit(std::move(job), priority, until);
-            });
-        }
-    }
+    const auto send = [&](Deadline until) {
+        Ref<Job> job = task;
+        return place >= 0 ? pool.submit_to(place, std::move(job))
+                          : pool.submit(std::move(job), priority, until);
+    };
+    Result<void> sent = send(Deadline::now());
+    if (!sent && sent.error().code == ErrorCode::kTimedOut) sent = call_detached(Deadline::never(), send);
     if (!sent) return none_or_error(self, sent);
     if (deadline != 0) {
         // time.monotonic() reads the same clock.

@@ -24,7 +24,8 @@ void deliver(const Event& event) {
 
 void Notifier::post(Event event) {
     // An unbounded channel refuses only after stop(), when nobody is left to tell.
-    (void)events_->try_put(std::move(event));
+    [[maybe_unused]] const Result<void> told =
+        events_->try_put(std::move(event));  // NOLINT(performance-move-const-arg)
 }
 
 void Notifier::start() {

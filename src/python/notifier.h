@@ -28,7 +28,7 @@ struct Event {
 // start() and stop() belong to the owning interpreter; post() to anybody. After stop() events are dropped.
 class Notifier : public RefCounted {
   public:
-    explicit Notifier(PyInterpreterState* home) : home_(home), events_(make_ref<Channel<Event>>(0)) {}
+    explicit Notifier(PyInterpreterState* home) : home_(home), events_(make_ref<Channel<Event>>()) {}
 
     void post(Event event);
 

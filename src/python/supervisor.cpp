@@ -14,7 +14,7 @@ constexpr auto kLater = [](const auto& a, const auto& b) { return a.when > b.whe
 
 }  // namespace
 
-Supervisor::Supervisor(Crew& crew) : orders_(make_ref<Channel<Order>>(0)), crew_(crew) {}
+Supervisor::Supervisor(Crew& crew) : orders_(make_ref<Channel<Order>>()), crew_(crew) {}
 
 void Supervisor::stop() {
     orders_->close(Close::kDiscard);
@@ -29,7 +29,7 @@ void Supervisor::give(Order order) {
         if (stopped_) return;
         if (!thread_.joinable()) thread_ = start_thread([this] { serve(); });
     }
-    (void)orders_->try_put(std::move(order));
+    [[maybe_unused]] const Result<void> given = orders_->try_put(std::move(order));  // refused after stop()
 }
 
 void Supervisor::limit(Ref<Task> task, Ref<Pool> pool, Clock::time_point when) {

@@ -33,7 +33,7 @@ std::string error_text() {
 }  // namespace
 
 Worker::Worker(Ref<Crew> crew, PyInterpreterState* home)
-    : crew_(std::move(crew)), home_(home), posts_(make_ref<Channel<Post>>(0)) {}
+    : crew_(std::move(crew)), home_(home), posts_(make_ref<Channel<Post>>()) {}
 
 Worker::~Worker() { check(!thread_.joinable(), "a worker's thread outlived its crew"); }
 
