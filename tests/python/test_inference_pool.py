@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import pool_tasks
 import pytest
 
+import pool_tasks
 import syncyte
 from syncyte import _core
 

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from concurrent.futures.interpreter import BrokenInterpreterPool
 from concurrent.interpreters import ExecutionFailed, NotShareableError, get_current
 
-import pool_tasks
 import pytest
 
+import pool_tasks
 import syncyte
 
 

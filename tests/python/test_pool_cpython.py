@@ -4,9 +4,9 @@ import asyncio
 import functools
 from typing import Any
 
-import pool_tasks
 import pytest
 
+import pool_tasks
 import syncyte
 
 pytest.importorskip("test.test_concurrent_futures", reason="the standard library's tests are not installed")

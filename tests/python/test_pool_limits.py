@@ -4,9 +4,9 @@ import concurrent.futures
 import time
 from collections.abc import Iterator
 
-import pool_tasks
 import pytest
 
+import pool_tasks
 import syncyte
 
 
