@@ -10,10 +10,10 @@ from tokenizer import Tokenizer
 
 # How often a field is drawn. Copied numbers and sums need more examples than texts that are learnt by heart.
 FIELD_WEIGHTS = {
-    "drone": 3.0,
+    "drone": 3.5,
     "sums": 2.0,
     "units": 1.6,
-    "routing": 1.2,
+    "routing": 1.6,
     "classify": 1.3,
     "summarise": 1.8,
     "chat": 2.6,

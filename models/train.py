@@ -1,6 +1,6 @@
 """Trains the embedded model from models/corpus/ alone, on a CPU, with fixed seeds.
 
-    /usr/bin/python3 models/train.py [--steps 2600] [--threads 4] [--out build/model]
+    /usr/bin/python3 models/train.py [--steps 3200] [--threads 4] [--out build/model]
 
 Writes vocabulary.json, weights.pt, loss.json and loss.png into the output folder; export.py makes the GGUF.
 """
@@ -32,9 +32,9 @@ SHARD = 1024
 TOKENS = 4096
 
 
-def stream(examples: Examples, tokenizer: Tokenizer, first: int) -> Iterator[list[Sequence]]:
+def stream(examples: Examples, tokenizer: Tokenizer) -> Iterator[list[Sequence]]:
     """Batches without end, drawn shard by shard; shard n is the same in every run."""
-    for index in itertools.count(first):
+    for index in itertools.count():
         rng = random.Random(SEED * 1000 + index)
         yield from batches([examples.sequence(tokenizer, rng) for _ in range(SHARD)], rng, TOKENS)
 
@@ -142,24 +142,12 @@ def make_vocabulary(examples: Examples, path: Path) -> Tokenizer:
     return tokenizer
 
 
-def resume(folder: Path, out: Path) -> tuple[Tokenizer, Network]:
-    """The vocabulary and the weights of an earlier run, to go on from."""
-    stored = torch.load(folder / "weights.pt", weights_only=True)
-    tokenizer = Tokenizer.load(folder / "vocabulary.json")
-    tokenizer.save(out / "vocabulary.json")
-    network = Network(Shape(**stored["shape"]))
-    network.load_state_dict(stored["weights"])
-    return tokenizer, network
-
-
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--steps", type=int, default=2600)
+    parser.add_argument("--steps", type=int, default=3200)
     parser.add_argument("--threads", type=int, default=min(4, os.cpu_count() or 1))
-    parser.add_argument("--start", type=Path, help="go on from the weights in this folder")
-    parser.add_argument("--first-shard", type=int, default=0, help="where in the stream of examples to begin")
     parser.add_argument("--out", type=Path, default=Path("build/model"))
     return parser.parse_args()
 
@@ -170,16 +158,13 @@ def main() -> None:
     torch.manual_seed(SEED)
     torch.set_num_threads(options.threads)
     examples = Examples()
-    if options.start:
-        tokenizer, network = resume(options.start, options.out)
-    else:
-        tokenizer = make_vocabulary(examples, options.out / "vocabulary.json")
-        network = Network(Shape(len(tokenizer)))
+    tokenizer = make_vocabulary(examples, options.out / "vocabulary.json")
+    network = Network(Shape(len(tokenizer)))
     count = sum(p.numel() for p in network.parameters())
     print(
         f"{len(tokenizer)} tokens, {count / 1e6:.2f} M parameters, {options.steps} steps of {TOKENS} tokens"
     )
-    history = train(network, stream(examples, tokenizer, options.first_shard), options.steps)
+    history = train(network, stream(examples, tokenizer), options.steps)
     torch.save({"shape": asdict(network.shape), "weights": network.state_dict()}, options.out / "weights.pt")
     (options.out / "loss.json").write_text(json.dumps(history))
     draw_curve(history, options.out / "loss.png")
