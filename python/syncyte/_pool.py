@@ -72,6 +72,8 @@ def _close_all() -> None:
         try:
             if interrupted:
                 _interrupt_running()
+            elif _closed_by_others():
+                _wait_briefly()
             else:
                 _crew.wait_gone(None)
             break
@@ -79,8 +81,19 @@ def _close_all() -> None:
             interrupted = True
     _crew.stop()
     for interpreter in _interpreters:
-        interpreter.close()
+        with contextlib.suppress(interpreters.InterpreterNotFoundError):
+            interpreter.close()
     _interpreters.clear()
+
+
+def _closed_by_others() -> bool:
+    """Whether somebody closed an interpreter of ours: CPython never lets its worker's thread go on."""
+    return not {ours.id for ours in _interpreters} <= {found.id for found in interpreters.list_all()}
+
+
+def _wait_briefly() -> None:
+    with contextlib.suppress(TimeoutError):
+        _crew.wait_gone(1)
 
 
 def _interrupt_running() -> None:

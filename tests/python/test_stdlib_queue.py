@@ -108,7 +108,16 @@ class InDisguise:
             interpreter.exec(DISGUISE_THERE)
             return interpreter
 
+        # The original closes every interpreter of the process, a pool's idle ones too.
+        others = {interpreter.id for interpreter in real.list_all()}
+
+        def close_own() -> None:
+            for interpreter in real.list_all():
+                if interpreter.id not in others:
+                    interpreter.close()
+
         patch = pytest.MonkeyPatch()
+        patch.setattr("test.test_interpreters.utils.clean_up_interpreters", close_own)
         patch.setattr(test_queues, "queues", queues_in_disguise())
         patch.setattr(test_queues, "interpreters", types.SimpleNamespace(create=create))
         self.addCleanup(patch.undo)
