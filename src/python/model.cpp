@@ -180,6 +180,7 @@ PyObject* model_apply_template(PyObject* object, PyObject* args) {
         return nullptr;
     }
     std::vector<ChatMessage> messages;
+    messages.reserve(role_texts->size());
     for (std::size_t i = 0; i < role_texts->size(); ++i) {
         messages.push_back({std::move((*role_texts)[i]), std::move((*content_texts)[i])});
     }
