@@ -1,10 +1,10 @@
 #include "scheduler/engine_thread.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <csignal>
 #include <cstdlib>
 #include <utility>
 
@@ -12,7 +12,7 @@ namespace syncyte {
 
 namespace {
 
-const Error kEnding(ErrorCode::kClosed, "the process is ending");
+Error ending_error() { return {ErrorCode::kClosed, "the process is ending"}; }
 
 // Threads made while one of these lives block all signals.
 class SignalsBlocked {
@@ -49,14 +49,14 @@ Result<void> EngineThread::usable() const {
             "a model cannot be used in a child made by fork(): start the child by spawn, or open the "
             "model in the child only");
     }
-    if (stopping_) return std::unexpected(kEnding);
+    if (stopping_) return std::unexpected(ending_error());
     return {};
 }
 
 Result<void> EngineThread::add(std::shared_ptr<Scheduler> scheduler) {
     if (Result<void> can = usable(); !can) return can;
     const std::scoped_lock lock(mutex_);
-    if (stopping_) return std::unexpected(kEnding);
+    if (stopping_) return std::unexpected(ending_error());
     schedulers_.push_back(std::move(scheduler));
     if (!running_) start();
     return {};
@@ -147,7 +147,7 @@ void EngineThread::finish() {
         left.insert(left.end(), removed_.begin(), removed_.end());
         removed_.clear();
     }
-    for (const auto& scheduler : left) scheduler->fail_all(kEnding);
+    for (const auto& scheduler : left) scheduler->fail_all(ending_error());
 }
 
 }  // namespace syncyte
