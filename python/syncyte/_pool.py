@@ -447,9 +447,8 @@ class InterpreterPool(Executor):
         except _core.ClosedError:
             self._refuse()
             raise
-        except (
-            Exception
-        ):  # something cannot travel as a message: call by call then, so that only that one fails
+        except Exception:
+            # Something cannot travel as a message: call by call then, so that only that one fails.
             return super().map(fn, *zip(*items, strict=True), timeout=timeout) if items else iter(())
         return _results(started, end)
 

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <bit>
 #include <new>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -41,8 +42,7 @@ class Decoder {
     PyObject* decode_set(const Item& item, int depth);
     PyObject* decode_packed(const Item& item);
     template <class T>
-    PyObject* decode_integers(const Item& item, bool list);
-    PyObject* decode_reals(const Item& item, bool list);
+    PyObject* decode_numbers(const Item& item, bool list);
     PyObject* decode_handle(std::size_t index);
     PyObject* decode_pickled(std::size_t index);
     PyObject* decode_repeat(std::size_t offset);
@@ -246,19 +246,19 @@ PyObject* Decoder::decode_set(const Item& item, int depth) {
 
 PyObject* Decoder::decode_packed(const Item& item) {
     if (item.tag == Tag::kFloatList || item.tag == Tag::kFloatTuple) {
-        return decode_reals(item, item.tag == Tag::kFloatList);
+        return decode_numbers<double>(item, item.tag == Tag::kFloatList);
     }
     const bool list = item.tag == Tag::kIntList;
     switch (item.width) {
-        case 1: return decode_integers<std::int8_t>(item, list);
-        case 2: return decode_integers<std::int16_t>(item, list);
-        case 4: return decode_integers<std::int32_t>(item, list);
-        default: return decode_integers<std::int64_t>(item, list);
+        case 1: return decode_numbers<std::int8_t>(item, list);
+        case 2: return decode_numbers<std::int16_t>(item, list);
+        case 4: return decode_numbers<std::int32_t>(item, list);
+        default: return decode_numbers<std::int64_t>(item, list);
     }
 }
 
 template <class T>
-PyObject* Decoder::decode_integers(const Item& item, bool list) {
+PyObject* Decoder::decode_numbers(const Item& item, bool list) {
     const auto count = static_cast<Py_ssize_t>(item.count);
     Reference sequence = Reference::adopt(list ? PyList_New(count) : PyTuple_New(count));
     if (!sequence) return nullptr;
@@ -267,22 +267,11 @@ PyObject* Decoder::decode_integers(const Item& item, bool list) {
     for (Py_ssize_t i = 0; i < count; ++i) {
         T number = 0;
         std::memcpy(&number, item.data + i * static_cast<Py_ssize_t>(sizeof number), sizeof number);
-        items[i] = PyLong_FromLong(number);
-        if (items[i] == nullptr) return nullptr;
-    }
-    return sequence.leak();
-}
-
-PyObject* Decoder::decode_reals(const Item& item, bool list) {
-    const auto count = static_cast<Py_ssize_t>(item.count);
-    Reference sequence = Reference::adopt(list ? PyList_New(count) : PyTuple_New(count));
-    if (!sequence) return nullptr;
-    PyObject** items = list ? reinterpret_cast<PyListObject*>(sequence.get())->ob_item
-                            : reinterpret_cast<PyTupleObject*>(sequence.get())->ob_item;
-    for (Py_ssize_t i = 0; i < count; ++i) {
-        double number = 0;
-        std::memcpy(&number, item.data + i * static_cast<Py_ssize_t>(sizeof number), sizeof number);
-        items[i] = PyFloat_FromDouble(number);
+        if constexpr (std::is_floating_point_v<T>) {
+            items[i] = PyFloat_FromDouble(number);
+        } else {
+            items[i] = PyLong_FromLong(number);
+        }
         if (items[i] == nullptr) return nullptr;
     }
     return sequence.leak();

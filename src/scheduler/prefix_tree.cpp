@@ -13,7 +13,7 @@ namespace {
 constexpr std::size_t kLeastShared = 16;
 
 // Cells that may hold what nobody has begun with yet. Attention looks at every cell up to the last one in
-// use, so old cells are not free: 1,000 of them cost 8 sequences of a 0.3 B model a tenth of their speed.
+// use, so old cells are not free.
 std::int32_t unproven_limit(std::int32_t cells) {
     constexpr std::int32_t kAlways = 256;
     return std::min(cells / 4, std::max(cells / 16, kAlways));

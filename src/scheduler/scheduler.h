@@ -63,8 +63,6 @@ class Scheduler {
     bool step();
     // Engine thread: ends every request, and every later one, with `error`.
     void fail_all(const Error& error);
-    // Engine thread: threads of the next steps, at most.
-    void set_threads(std::int32_t most) { context_->set_threads(most); }
 
     [[nodiscard]] const SchedulerOptions& options() const { return options_; }
 
