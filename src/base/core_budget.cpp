@@ -1,8 +1,10 @@
 #include "base/core_budget.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cmath>
+#include <thread>
 
 #include "base/cpu.h"
 
@@ -16,6 +18,12 @@ constexpr double kArrival = 0.004;    // seconds until most of a rise is believe
 constexpr double kDeparture = 0.050;  // and of a fall
 constexpr Clock::duration kStale = milliseconds(100);
 constexpr Clock::duration kBetweenLooks = milliseconds(1);
+constexpr std::size_t kFirstLooks = 5;
+constexpr std::chrono::microseconds kBetweenFirstLooks{50};
+
+// Relaxed: the pair stands for itself.
+constinit std::atomic<FixedCores> cores_fixed{FixedCores{}};
+static_assert(std::atomic<FixedCores>::is_always_lock_free);
 
 }  // namespace
 
@@ -44,14 +52,33 @@ void CoreBudget::observe_machine(int own) {
 
 void CoreBudget::refresh() {
     const Clock::time_point now = Clock::now();
-    if (last_ == Clock::time_point::min() || now - last_ >= kStale) observe(running_threads(), 1, now);
+    if (last_ != Clock::time_point::min() && now - last_ < kStale) return;
+    std::array<int, kFirstLooks> looks{};
+    std::size_t count = 0;
+    do {
+        if (count > 0) std::this_thread::sleep_for(kBetweenFirstLooks);
+        looks.at(count) = running_threads_now();
+    } while (looks.at(count++) > 1 && count < looks.size());
+    begin(std::span(looks).first(count), Clock::now());
 }
 
-int CoreBudget::threads(int most, int usable, int online) const {
-    const int left = online - static_cast<int>(std::lround(others_));
-    return std::max(std::min({most, usable, left}), 1);
+void CoreBudget::begin(std::span<const int> looks, Clock::time_point now) {
+    last_ = Clock::time_point::min();
+    observe(std::ranges::min(looks), 1, now);
 }
 
-int CoreBudget::threads(int most) const { return threads(most, usable_cores(), online_cores()); }
+int CoreBudget::threads(int most, int usable, int online, FixedCores fixed) const {
+    const int granted = std::min(most, usable - fixed.agents);
+    const int left = fixed.engine > 0 ? fixed.engine : online - static_cast<int>(std::lround(others_));
+    return std::max(std::min(granted, left), 1);
+}
+
+int CoreBudget::threads(int most) const {
+    return threads(most, usable_cores(), online_cores(), fixed_cores());
+}
+
+void fix_cores(FixedCores cores) noexcept { cores_fixed.store(cores, std::memory_order_relaxed); }
+
+FixedCores fixed_cores() noexcept { return cores_fixed.load(std::memory_order_relaxed); }
 
 }  // namespace syncyte

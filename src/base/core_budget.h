@@ -7,10 +7,23 @@
 
 #include <array>
 #include <cstddef>
+#include <span>
 
 #include "base/clock.h"
 
 namespace syncyte {
+
+// What the user has decided for the process; 0: nothing.
+struct FixedCores {
+    int engine = 0;  // threads a team takes, however busy the machine is
+    int agents = 0;  // cores left to others, even while they are idle
+
+    friend bool operator==(const FixedCores&, const FixedCores&) = default;
+};
+
+// Any thread. Holds from each team's next round on.
+void fix_cores(FixedCores cores) noexcept;
+FixedCores fixed_cores() noexcept;
 
 // Owned and used by the one thread that leads the team; not shared.
 class CoreBudget {
@@ -25,14 +38,18 @@ class CoreBudget {
     // while all `own` threads compute.
     void observe_machine(int own);
 
-    // Like observe_machine(1), for the start of a computation: only when the last look is long past.
+    // For the start of a computation, by its first thread, when the last look is long past: several looks
+    // over some hundred microseconds, of which the least counts. Those whose requests started the computation
+    // still run in the first ones, on their way to wait for it.
     void refresh();
+    // What refresh() does with its looks: threads that ran, the caller included. At least one.
+    void begin(std::span<const int> looks, Clock::time_point now);
 
-    // Threads for the next round: at least 1, at most `most`.
+    // Threads for the next round: at least 1, at most `most`, and within what fix_cores() says.
     [[nodiscard]] int threads(int most) const;
 
     // The same for a machine with `online` cores of which `usable` are granted to this process.
-    [[nodiscard]] int threads(int most, int usable, int online) const;
+    [[nodiscard]] int threads(int most, int usable, int online, FixedCores fixed = {}) const;
 
     // Threads of others that were running lately: a smoothed count.
     [[nodiscard]] double others() const { return others_; }

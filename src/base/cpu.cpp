@@ -156,6 +156,8 @@ int online_cores() noexcept { return cached_online_cores.get(); }
 
 int usable_cores() noexcept { return cached_usable_cores.get(); }
 
+int running_threads_now() noexcept { return look_up_running_threads(); }
+
 int running_threads() noexcept { return cached_running_threads.get(); }
 
 }  // namespace syncyte

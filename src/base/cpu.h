@@ -32,6 +32,9 @@ int usable_cores() noexcept;
 // millisecond old. 1 where the system does not tell. Any thread; a fresh look costs about 2 us.
 int running_threads() noexcept;
 
+// The same, looked up now.
+int running_threads_now() noexcept;
+
 // The CPU quota in cores that `root` (normally "/sys/fs/cgroup") grants the group named by the text of
 // /proc/self/cgroup; 0 when there is none. For usable_cores() and its tests.
 double quota_cores(const char* root, const char* groups);

@@ -24,6 +24,7 @@ class LlamaContext final : public Context {
     void fork(SequenceId from, SequenceId to, Position length) override;
     [[nodiscard]] bool can_fork() const override { return can_fork_; }
     void set_threads(std::int32_t most) override { most_threads_ = most; }
+    [[nodiscard]] std::int32_t threads() const override { return threads_; }
     void interrupt() override { interrupted_.store(true, std::memory_order_relaxed); }
     [[nodiscard]] std::int32_t cells() const override;
 

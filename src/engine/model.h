@@ -78,6 +78,8 @@ class Context {
 
     // Threads of the next steps, at most: a context may take fewer while others need the cores.
     virtual void set_threads(std::int32_t most) = 0;
+    // Threads of the last step.
+    [[nodiscard]] virtual std::int32_t threads() const = 0;
 
     // Any thread, once: the running step, and every later one, returns kCancelled soon.
     virtual void interrupt() = 0;

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <csignal>
 #include <cstdlib>
+#include <map>
 #include <utility>
 
 namespace syncyte {
@@ -28,6 +29,41 @@ class SignalsBlocked {
 
   private:
     sigset_t before_{};
+};
+
+// Whose step is next: of those with work, the one that has had least of the thread's time. Who comes back
+// from having none starts level with the others.
+class Turns {
+  public:
+    // The next one first. Forgets those who are gone.
+    void order(std::vector<std::shared_ptr<Scheduler>>& schedulers) {
+        idle_.clear();
+        std::map<const Scheduler*, double> known;
+        for (const auto& scheduler : schedulers) {
+            const auto found = seconds_.find(scheduler.get());
+            known[scheduler.get()] = found == seconds_.end() ? level_ : found->second;
+        }
+        seconds_ = std::move(known);
+        std::ranges::stable_sort(schedulers, {}, [this](const auto& one) { return seconds_[one.get()]; });
+    }
+
+    void note(const Scheduler& scheduler, bool worked, double seconds) {
+        double& had = seconds_[&scheduler];
+        if (!worked) {
+            idle_.push_back(&scheduler);
+            return;
+        }
+        level_ = std::max(level_, had);
+        had += seconds;
+        for (const Scheduler* idle : std::exchange(idle_, {})) {
+            seconds_[idle] = std::max(seconds_[idle], level_);
+        }
+    }
+
+  private:
+    std::map<const Scheduler*, double> seconds_;
+    std::vector<const Scheduler*> idle_;  // had nothing to do in this round
+    double level_ = 0;                    // what the last one who worked had had before
 };
 
 }  // namespace
@@ -128,9 +164,15 @@ bool EngineThread::take_changes(std::vector<std::shared_ptr<Scheduler>>& active)
 void EngineThread::run() {
     parker_ = &Parker::of_this_thread();
     std::vector<std::shared_ptr<Scheduler>> active;
+    Turns turns;
     while (take_changes(active)) {
+        turns.order(active);
         bool worked = false;
-        for (const auto& scheduler : active) worked |= scheduler->step();
+        for (auto scheduler = active.begin(); scheduler != active.end() && !worked; ++scheduler) {
+            const Clock::time_point start = Clock::now();
+            worked = (*scheduler)->step();
+            turns.note(**scheduler, worked, seconds_between(start, Clock::now()));
+        }
         active.clear();
         if (!worked) parker_.load()->park(Deadline::never());
     }

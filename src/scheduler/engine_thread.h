@@ -15,7 +15,8 @@
 
 namespace syncyte {
 
-// Serves its schedulers in turn, one step each. Starts with the first, ends with the last. It never needs
+// Serves one step at a time, of the scheduler that has had least of its time among those with work: so models
+// share it evenly, however long their steps take. Starts with the first, ends with the last. It never needs
 // an interpreter, so whoever waits for it may hold a GIL. All signals are blocked on it.
 //
 // At exit() of the process it is stopped: what still runs fails with kClosed. After a fork() the child has

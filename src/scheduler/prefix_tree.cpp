@@ -1,6 +1,7 @@
 #include "scheduler/prefix_tree.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/check.h"
 
@@ -11,6 +12,9 @@ namespace {
 // Shorter common beginnings are not worth a dependency: a begin-of-sequence token and an article would tie
 // every sequence to every other.
 constexpr std::size_t kLeastShared = 16;
+
+// What a paused sequence gives up at once: whoever needs one cell soon needs the next.
+constexpr std::int32_t kShrinkStep = 32;
 
 // Cells that may hold what nobody has begun with yet. Attention looks at every cell up to the last one in
 // use, so old cells are not free.
@@ -23,6 +27,9 @@ std::size_t common(std::span<const Token> a, std::span<const Token> b) {
     return static_cast<std::size_t>(std::ranges::mismatch(a, b).in1 - a.begin());
 }
 
+// The last token is computed anew: its logits are needed.
+std::span<const Token> but_last(std::span<const Token> tokens) { return tokens.first(tokens.size() - 1); }
+
 }  // namespace
 
 PrefixTree::PrefixTree(Context& context, std::int32_t sequences, std::int32_t cells, Sharing sharing)
@@ -30,12 +37,12 @@ PrefixTree::PrefixTree(Context& context, std::int32_t sequences, std::int32_t ce
     for (SequenceId id = sequences; id-- > 0;) free_ids_.push_back(id);
 }
 
-PrefixTree::Match PrefixTree::longest(std::span<const Token> prompt) const {
+PrefixTree::Match PrefixTree::longest(const Wanted& wanted) const {
     Match best;
     if (sharing_ == Sharing::kNo) return best;
     for (const auto& node : nodes_) {
-        // The last token of the prompt is computed anew: its logits are needed.
-        const std::size_t length = common(prompt.first(prompt.size() - 1), node->tokens);
+        if (node->salt != wanted.salt) continue;
+        const std::size_t length = common(but_last(wanted.tokens), node->tokens);
         if (length >= kLeastShared && length > best.length) best = {node.get(), length};
     }
     // Of what that one shares itself, the owner is the parent.
@@ -45,31 +52,39 @@ PrefixTree::Match PrefixTree::longest(std::span<const Token> prompt) const {
     return best;
 }
 
-bool PrefixTree::worth_waiting(std::span<const Token> prompt) const {
-    if (sharing_ == Sharing::kNo) return false;
-    const std::size_t now = longest(prompt).length;
+bool PrefixTree::worth_waiting(const Wanted& wanted) const {
+    if (sharing_ == Sharing::kNo || held(wanted.hold) != nullptr) return false;
+    const std::size_t now = longest(wanted).length;
     return std::ranges::any_of(nodes_, [&](const auto& node) {
-        if (!node->running || node->tokens.size() >= node->prompt.size()) return false;
-        const std::size_t soon = common(prompt.first(prompt.size() - 1), node->prompt);
-        return soon >= kLeastShared && soon > now;
+        if (node->planned.empty() || node->salt != wanted.salt) return false;
+        const std::size_t soon = common(but_last(wanted.tokens), node->planned);
+        return soon >= kLeastShared && soon > now && node->tokens.size() < node->planned.size();
     });
 }
 
-PrefixTree::Node* PrefixTree::begin(std::span<const Token> prompt, std::size_t length) {
-    const Match match = longest(prompt);
-    const auto cells = static_cast<std::int32_t>(length - match.length);
-    if (!make_room(cells, match)) return nullptr;
+PrefixTree::Node* PrefixTree::held(std::uint64_t hold) const {
+    if (hold == 0) return nullptr;
+    const auto found = std::ranges::find(nodes_, hold, [](const auto& node) { return node->hold; });
+    return found == nodes_.end() ? nullptr : found->get();
+}
+
+PrefixTree::Node* PrefixTree::begin(const Wanted& wanted) {
+    if (Node* node = held(wanted.hold)) return resume(node, wanted);
+    const Match match = longest(wanted);
+    const auto cells = static_cast<std::int32_t>(wanted.tokens.size() - match.length);
+    if (!make_room(cells, wanted.headroom, NewId::kYes, match)) return nullptr;
     auto node = std::make_unique<Node>();
     node->id = free_ids_.back();
     free_ids_.pop_back();
-    node->prompt = prompt;
+    node->planned.assign_range(wanted.tokens);
+    node->salt = wanted.salt;
     node->cells = cells;
     node->running = true;
     if (match.node != nullptr) {
         context_.fork(match.node->id, node->id, static_cast<Position>(match.length));
         node->parent = match.node;
         node->shared = match.length;
-        node->tokens.assign(prompt.begin(), prompt.begin() + static_cast<std::ptrdiff_t>(match.length));
+        node->tokens.assign_range(wanted.tokens.first(match.length));
         ++match.node->children;
         match.node->proven = true;
         match.node->last_used = ++clock_;
@@ -79,35 +94,106 @@ PrefixTree::Node* PrefixTree::begin(std::span<const Token> prompt, std::size_t l
     return nodes_.back().get();
 }
 
-// An id and `cells` cells, at the cost of what does not run; the matched part stays.
-bool PrefixTree::make_room(std::int32_t cells, const Match& match) {
+PrefixTree::Node* PrefixTree::resume(Node* node, const Wanted& wanted) {
+    const auto cells = static_cast<std::int32_t>(wanted.tokens.size() - node->tokens.size());
+    if (!make_room(cells, wanted.headroom, NewId::kNo, {node, node->tokens.size()})) return nullptr;
+    node->hold = 0;
+    node->running = true;
+    node->planned.assign_range(wanted.tokens);
+    kept_cells_ -= node->cells;
+    node->cells += cells;
+    running_cells_ += node->cells;
+    return node;
+}
+
+bool PrefixTree::extend(Node* node) {
+    if (node->tokens.size() >= node->planned.size()) node->planned.clear();
+    if (std::cmp_less(node->tokens.size() - node->shared, node->cells)) return true;
+    if (!make_room(1, 0, NewId::kNo, {node, node->tokens.size()})) return false;
+    ++node->cells;
+    ++running_cells_;
+    return true;
+}
+
+// An id if asked for, `cells` cells, and `headroom` more, at the cost of what does not run. Of the spared one
+// so many first tokens stay.
+bool PrefixTree::make_room(std::int32_t cells, std::int32_t headroom, NewId id, const Match& spared) {
     // What runs stays: then nothing is gained by dropping the rest.
-    if (running_cells_ + cells > cells_) return false;
-    const auto enough = [&] { return !free_ids_.empty() && running_cells_ + kept_cells_ + cells <= cells_; };
-    while (!enough() && evict_one(match.node)) {
+    const std::int32_t wanted = cells + headroom;
+    if (running_cells_ + wanted > cells_) return false;
+    const auto missing = [&] { return running_cells_ + kept_cells_ + wanted - cells_; };
+    const auto enough = [&] { return (id == NewId::kNo || !free_ids_.empty()) && missing() <= 0; };
+    while (!enough() && evict_leaf(spared.node)) {
     }
-    if (enough() || match.node == nullptr || match.node->running) return enough();
-    // The last resort: those parts of kept sequences that no child and not this match needs.
-    for (const auto& node : nodes_) {
-        if (node->running) continue;
-        std::size_t needed = node.get() == match.node ? match.length : 0;
-        for (const auto& child : nodes_) {
-            if (child->parent == node.get()) needed = std::max(needed, child->shared);
-        }
-        trim(node.get(), needed);
+    if (!enough()) trim_unneeded(spared);
+    while (!enough() && shrink_held(spared, free_ids_.empty() && id == NewId::kYes ? cells_ : missing())) {
     }
     return enough();
 }
 
+bool PrefixTree::evict() { return evict_leaf(nullptr) || trim_unneeded({}) || shrink_held({}, kShrinkStep); }
+
 // The leaf that has not been used for longest.
-bool PrefixTree::evict_one(const Node* spared) {
+bool PrefixTree::evict_leaf(const Node* spared) {
     Node* oldest = nullptr;
     for (const auto& node : nodes_) {
-        if (node->running || node->children > 0 || node.get() == spared) continue;
+        if (node->running || node->pinned || node->hold != 0) continue;
+        if (node->children > 0 || node.get() == spared) continue;
         if (oldest == nullptr || node->last_used < oldest->last_used) oldest = node.get();
     }
     if (oldest == nullptr) return false;
+    ++evictions_;
     remove(oldest);
+    return true;
+}
+
+// How much of each node its children and its own sharing need.
+void PrefixTree::note_needed() const {
+    for (const auto& node : nodes_) node->needed = node->shared;
+    for (const auto& node : nodes_) {
+        if (node->parent != nullptr) node->parent->needed = std::max(node->parent->needed, node->shared);
+    }
+}
+
+// Those parts of kept sequences that no child and not the spared match needs.
+bool PrefixTree::trim_unneeded(const Match& spared) {
+    const std::int32_t before = kept_cells_;
+    note_needed();
+    for (const auto& node : nodes_) {
+        if (node->running || node->pinned || node->hold != 0) continue;
+        trim(node.get(), node.get() == spared.node ? std::max(node->needed, spared.length) : node->needed);
+    }
+    if (kept_cells_ == before) return false;
+    ++evictions_;
+    return true;
+}
+
+// The end of the sequence that has been paused for longest. Of the spared one so many first tokens stay.
+bool PrefixTree::shrink_held(const Match& spared, std::int32_t cells) {
+    note_needed();
+    Node* oldest = nullptr;
+    std::size_t least = 0;
+    for (const auto& node : nodes_) {
+        if (node->hold == 0 || node->pinned) continue;
+        const bool stays = node->children > 0 || node.get() == spared.node;
+        const std::size_t needed =
+            node.get() == spared.node ? std::max(node->needed, spared.length) : node->needed;
+        if (stays && (needed >= node->tokens.size() || sharing_ == Sharing::kNo)) continue;
+        if (oldest != nullptr && node->last_used >= oldest->last_used) continue;
+        oldest = node.get();
+        least = needed;
+    }
+    if (oldest == nullptr) return false;
+    ++evictions_;
+    const auto step = static_cast<std::size_t>(std::max(cells, kShrinkStep));
+    const std::size_t size = oldest->tokens.size();
+    const std::size_t length = size > least + step ? size - step : least;
+    const bool may_go = oldest->children == 0 && oldest != spared.node;
+    if (may_go && (sharing_ == Sharing::kNo || length <= oldest->shared)) {
+        remove(oldest);
+    } else {
+        trim(oldest, length);
+    }
     return true;
 }
 
@@ -129,25 +215,56 @@ void PrefixTree::remove(Node* node) {
     std::erase_if(nodes_, [node](const auto& one) { return one.get() == node; });
 }
 
-void PrefixTree::end(Node* node) {
+void PrefixTree::stop(Node* node) {
     check(node->running, "a sequence ends once");
     node->running = false;
-    node->prompt = {};
+    node->planned.clear();
     running_cells_ -= node->cells;
     node->cells = static_cast<std::int32_t>(node->tokens.size() - node->shared);
     kept_cells_ += node->cells;
     node->last_used = ++clock_;
+}
+
+void PrefixTree::end(Node* node) {
+    stop(node);
     const bool worthless = sharing_ == Sharing::kNo || node->tokens.size() < node->shared + kLeastShared;
-    if (worthless && node->children == 0) {
+    if (worthless && node->children == 0 && !node->pinned) {
         remove(node);
     } else {
         bound_unproven();
     }
 }
 
+std::uint64_t PrefixTree::pause(Node* node) {
+    stop(node);
+    node->hold = ++last_hold_;
+    return node->hold;
+}
+
+void PrefixTree::release(std::uint64_t hold) {
+    Node* node = held(hold);
+    if (node == nullptr) return;
+    node->hold = 0;
+    if (node->children == 0 && sharing_ == Sharing::kNo) {
+        remove(node);
+    } else {
+        bound_unproven();
+    }
+}
+
+void PrefixTree::pin(Node* node) {
+    node->pinned = true;
+    node->proven = true;
+}
+
+void PrefixTree::unpin(Node* node) {
+    node->pinned = false;
+    node->last_used = ++clock_;
+}
+
 void PrefixTree::bound_unproven() {
     const auto unproven = [](const auto& node) {
-        return !node->running && !node->proven && node->children == 0;
+        return !node->running && !node->proven && !node->pinned && node->hold == 0 && node->children == 0;
     };
     while (true) {
         std::int32_t cells = 0;
@@ -163,8 +280,25 @@ void PrefixTree::bound_unproven() {
 }
 
 void PrefixTree::clear() {
-    while (evict_one(nullptr)) {
+    for (const auto& node : nodes_) {
+        node->pinned = false;
+        node->hold = 0;
     }
+    while (evict_leaf(nullptr)) {
+    }
+}
+
+PrefixTree::Cells PrefixTree::cells() const {
+    Cells sum;
+    note_needed();
+    for (const auto& node : nodes_) {
+        const auto own = static_cast<std::int32_t>(node->tokens.size() - node->shared);
+        sum.used += own;
+        sum.shared += static_cast<std::int32_t>(node->needed - node->shared);
+        if (node->pinned) sum.pinned += static_cast<std::int32_t>(node->tokens.size());
+    }
+    sum.free = cells_ - sum.used;
+    return sum;
 }
 
 }  // namespace syncyte

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "engine/model.h"
@@ -12,46 +14,85 @@
 namespace syncyte {
 
 // Sequences that began with a part of another are its children: those cells are shared and counted once, with
-// the ancestor that computed them. What ended stays, as long as there is room, for others to begin with;
-// least recently used leaves leave first. The engine thread only.
+// the ancestor that computed them. What ended stays, as long as there is room, for others to begin with.
+//
+// A sequence takes cells as it grows. When there are none left, least recently used leaves leave first, then
+// parts that nobody shares, then the ends of sequences that are paused. Running and pinned ones never leave.
+// The engine thread only.
 class PrefixTree {
   public:
     // A sequence in the cache. Owned by the tree; a running one is its request's to extend.
     struct Node {
         SequenceId id = 0;
-        Node* parent = nullptr;         // null: nothing shared
-        std::size_t shared = 0;         // first tokens, whose cells belong to ancestors
-        std::vector<Token> tokens;      // all that are in the cache, the shared ones included
-        std::span<const Token> prompt;  // of a running one: what is going to be computed
-        std::int32_t cells = 0;         // its own: reserved while it runs, then as many as it holds
+        Node* parent = nullptr;      // null: nothing shared
+        std::size_t shared = 0;      // first tokens, whose cells belong to ancestors
+        std::vector<Token> tokens;   // all that are in the cache, the shared ones included
+        std::vector<Token> planned;  // of a running one, until computed: what it began with
+        std::string salt;            // only the same one shares
+        std::int32_t cells = 0;      // its own: while it runs also those it is about to fill
         std::uint64_t last_used = 0;
+        std::uint64_t hold = 0;  // not 0: a paused request goes on here
         int children = 0;
+        std::size_t needed = 0;  // first tokens that it or its children share; as of note_needed()
         bool running = false;
+        bool pinned = false;
         bool proven = false;  // somebody has begun with it
     };
 
+    // What a sequence begins with, and what it needs.
+    struct Wanted {
+        std::span<const Token> tokens;  // to be in the cache soon, at least one
+        std::string_view salt;
+        std::int32_t headroom = 0;  // further cells that must be free, though not its own yet
+        std::uint64_t hold = 0;     // of a request that was paused
+    };
+
+    struct Cells {
+        std::int32_t used = 0;    // hold a token
+        std::int32_t shared = 0;  // of those: used by more than one sequence
+        std::int32_t pinned = 0;  // of those: of pinned sequences
+        std::int32_t free = 0;
+    };
+
     // `sequences` ids and `cells` cells of `context`, which must outlive the tree. With Sharing::kNo every
-    // sequence begins empty and nothing stays.
+    // sequence begins empty and nothing but what is paused stays.
     enum class Sharing : bool { kNo, kYes };
     PrefixTree(Context& context, std::int32_t sequences, std::int32_t cells, Sharing sharing);
     PrefixTree(const PrefixTree&) = delete;
     PrefixTree& operator=(const PrefixTree&) = delete;
 
-    // Whether a running sequence is about to compute more of what `prompt` begins with than is there now:
+    // Whether a running sequence is about to compute more of what `wanted` begins with than is there now:
     // then waiting a few steps saves that work.
-    [[nodiscard]] bool worth_waiting(std::span<const Token> prompt) const;
+    [[nodiscard]] bool worth_waiting(const Wanted& wanted) const;
 
-    // A sequence that begins with as much of `prompt` as is there, its last token left out, and has room for
-    // `length` tokens in all. `prompt` must stay valid while it runs. nullptr: no room until others end.
-    Node* begin(std::span<const Token> prompt, std::size_t length);
+    // A sequence that holds as much of what is wanted as is there, its last token left out, and has room for
+    // the rest of it. nullptr: no room until others end or pause.
+    Node* begin(const Wanted& wanted);
+    // Room for one more token of a running sequence. False: not until others end or pause.
+    bool extend(Node* node);
 
     // The sequence runs no more. What it holds may stay.
     void end(Node* node);
+    // As end(), but what it holds stays for the request that will begin again with the hold returned, and
+    // goes only when nothing else is left to go.
+    std::uint64_t pause(Node* node);
+    // The paused request will not come back. A hold whose cells have gone, or 0, is nothing to release.
+    void release(std::uint64_t hold);
+
+    // What the sequence holds stays until unpin(); end() it after that or before.
+    void pin(Node* node);
+    void unpin(Node* node);
+
+    // Lets the one go that would go first, with any of its cells. False: nothing may go.
+    bool evict();
     // Forgets everything that does not run.
     void clear();
 
     [[nodiscard]] std::int32_t running_cells() const { return running_cells_; }
     [[nodiscard]] std::int32_t kept_cells() const { return kept_cells_; }
+    // Times that something left to make room.
+    [[nodiscard]] std::uint64_t evictions() const { return evictions_; }
+    [[nodiscard]] Cells cells() const;
 
   private:
     struct Match {
@@ -59,11 +100,18 @@ class PrefixTree {
         std::size_t length = 0;
     };
 
-    [[nodiscard]] Match longest(std::span<const Token> prompt) const;
-    bool make_room(std::int32_t cells, const Match& match);
-    bool evict_one(const Node* spared);
+    [[nodiscard]] Match longest(const Wanted& wanted) const;
+    [[nodiscard]] Node* held(std::uint64_t hold) const;
+    void note_needed() const;
+    Node* resume(Node* node, const Wanted& wanted);
+    enum class NewId : bool { kNo, kYes };
+    bool make_room(std::int32_t cells, std::int32_t headroom, NewId id, const Match& spared);
+    bool evict_leaf(const Node* spared);
+    bool trim_unneeded(const Match& spared);
+    bool shrink_held(const Match& spared, std::int32_t cells);
     void trim(Node* node, std::size_t length);
     void remove(Node* node);
+    void stop(Node* node);
     void bound_unproven();
 
     Context& context_;
@@ -74,6 +122,8 @@ class PrefixTree {
     std::int32_t running_cells_ = 0;
     std::int32_t kept_cells_ = 0;
     std::uint64_t clock_ = 0;
+    std::uint64_t last_hold_ = 0;
+    std::uint64_t evictions_ = 0;
 };
 
 }  // namespace syncyte

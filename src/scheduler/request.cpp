@@ -9,6 +9,7 @@ const char* to_string(FinishReason reason) {
         case FinishReason::kStop: return "stop";
         case FinishReason::kLength: return "length";
         case FinishReason::kCancelled: return "cancelled";
+        case FinishReason::kDeadline: return "deadline";
     }
     return "unknown";
 }

@@ -20,18 +20,29 @@ namespace syncyte {
 
 enum class IgnoreEos : bool { kNo, kYes };
 
+enum class Purpose : std::uint8_t {
+    kGenerate,
+    kPrefix,        // computes the prompt, generates nothing; others begin with it while the cache keeps it
+    kPinnedPrefix,  // the same, and it stays until the request is cancelled, though it has ended
+};
+
 struct RequestOptions {
     std::vector<Token> prompt;  // at least one token
     std::int32_t max_tokens = 128;
     SamplingParams sampling;
     std::vector<std::string> stops;  // none empty
     IgnoreEos ignore_eos = IgnoreEos::kNo;
+    std::int32_t priority = 0;              // higher goes first
+    Deadline deadline = Deadline::never();  // it ends in time, with what it has by then
+    std::string cache_salt;                 // only requests with the same one share cells
+    Purpose purpose = Purpose::kGenerate;
 };
 
 enum class FinishReason : std::uint8_t {
     kStop,       // the model ended, or a stop string came
     kLength,     // max_tokens, or the end of the context
     kCancelled,  // cancel() was called
+    kDeadline,   // another token would have come too late
 };
 
 const char* to_string(FinishReason reason);

@@ -5,27 +5,9 @@
 #include <utility>
 
 #include "base/check.h"
+#include "scheduler/sequence.h"
 
 namespace syncyte {
-
-// A request that has its place in the cache.
-struct Scheduler::Sequence {
-    static constexpr std::size_t kNoRow = static_cast<std::size_t>(-1);
-
-    Ref<Request> request;
-    PrefixTree::Node* node;
-    Sampler sampler;
-    OutputText text;
-    std::int32_t generated = 0;
-    Token next = 0;            // the last generated token, not yet in the cache
-    std::size_t row = kNoRow;  // of this step, whose logits choose the next token
-    bool done = false;
-
-    [[nodiscard]] const std::vector<Token>& prompt() const { return request->options().prompt; }
-    // Tokens in the cache: of the prompt, then of what was generated.
-    [[nodiscard]] std::size_t computed() const { return node->tokens.size(); }
-    [[nodiscard]] bool decoding() const { return computed() >= prompt().size(); }
-};
 
 Scheduler::Scheduler(std::shared_ptr<const Model> model, std::unique_ptr<Context> context,
                      const SchedulerOptions& options)
@@ -38,6 +20,8 @@ Scheduler::Scheduler(std::shared_ptr<const Model> model, std::unique_ptr<Context
               options.context_length > 1 && options.cells >= options.context_length &&
               options.cells <= context_->cells(),
           "scheduler options that fit the context");
+    stats_.cells = options.cells;
+    stats_.cell_use.free = options.cells;
 }
 
 std::int32_t Scheduler::context_sequences(std::int32_t max_sequences) {
@@ -48,18 +32,31 @@ std::int32_t Scheduler::context_sequences(std::int32_t max_sequences) {
 
 Scheduler::~Scheduler() { fail_all(Error(ErrorCode::kClosed, "the model was closed")); }
 
-void Scheduler::submit(Ref<Request> request) {
+Result<void> Scheduler::submit(const Ref<Request>& request) {
+    if (request->options().purpose != Purpose::kGenerate && !context_->can_fork()) {
+        return failure(ErrorCode::kInvalidArgument,
+                       "this model's state cannot be shared, so it has no prefixes to keep");
+    }
     std::optional<Error> error;
     {
         const std::scoped_lock lock(mutex_);
         if (!failed_) {
-            inbox_.push_back(std::move(request));
+            const std::int64_t most = std::int64_t{options_.max_sequences} + options_.max_waiting;
+            if (open_ >= most) {
+                return failure(ErrorCode::kOverloaded,
+                               "the model has " + std::to_string(open_) +
+                                   " requests open, which is its limit (max_sequences + max_waiting); "
+                                   "ask again later");
+            }
+            ++open_;
+            inbox_.push_back(request);
             ++stats_.waiting;
-            return;
+            return {};
         }
         error = failed_;
     }
     request->fail(std::move(*error));
+    return {};
 }
 
 Result<void> Scheduler::check_prompt(std::size_t tokens) const {
@@ -77,19 +74,25 @@ SchedulerStats Scheduler::stats() const {
 }
 
 bool Scheduler::step() {
+    now_ = options_.now();
     receive();
-    drop_cancelled();
+    drop_ended();
     admit();
+    secure_cells();
     build_rows();
     if (rows_.empty()) {
         publish_stats();
-        return false;
+        return !waiting_.empty();
     }
     if (Result<void> done = forward(); !done) {
-        fail_all(done.error());
-        return false;
+        if (done.error().code != ErrorCode::kFull) {
+            fail_all(done.error());
+            return false;
+        }
+        relieve();
+    } else {
+        process();
     }
-    process();
     publish_stats();
     return true;
 }
@@ -99,141 +102,148 @@ void Scheduler::receive() {
         const std::scoped_lock lock(mutex_);
         std::swap(received_, inbox_);
     }
-    for (Ref<Request>& request : received_) waiting_.push_back(std::move(request));
+    for (Ref<Request>& request : received_) {
+        const RequestOptions& options = request->options();
+        auto sequence = std::make_unique<Sequence>(
+            Sequence{.request = request, .tokens = options.prompt, .text = OutputText(options.stops)});
+        sequence->arrival = ++arrivals_;
+        sequence->waiting_since = now_;
+        waiting_.push_back(std::move(sequence));
+    }
     received_.clear();
 }
 
-void Scheduler::drop_cancelled() {
-    std::erase_if(waiting_, [](const Ref<Request>& request) {
-        if (!request->cancelled()) return false;
-        request->complete(FinishReason::kCancelled, {});
-        return true;
-    });
-    for (const auto& sequence : running_) {
-        if (!sequence->request->cancelled()) continue;
-        std::string rest;
-        sequence->text.finish(rest);
-        sequence->request->complete(FinishReason::kCancelled, rest);
-        retire(*sequence);
-    }
-    std::erase_if(running_, [](const auto& sequence) { return sequence->done; });
-}
-
-std::size_t Scheduler::tokens_needed(const Request& request) const {
-    // The last generated token is never computed, so it needs no cell.
-    const std::size_t most =
-        request.options().prompt.size() + static_cast<std::size_t>(request.options().max_tokens) - 1;
-    return std::min(most, static_cast<std::size_t>(options_.context_length));
-}
-
-void Scheduler::admit() {
-    while (!waiting_.empty() && std::cmp_less(running_.size(), options_.max_sequences)) {
-        const RequestOptions& options = waiting_.front()->options();
-        if (tree_.worth_waiting(options.prompt)) return;
-        PrefixTree::Node* node = tree_.begin(options.prompt, tokens_needed(*waiting_.front()));
-        if (node == nullptr) return;
-        Ref<Request> request = std::move(waiting_.front());
-        waiting_.pop_front();
-        std::vector<Token> banned;
-        if (options.ignore_eos == IgnoreEos::kYes) banned.assign_range(model_->end_tokens());
-        Sampler sampler(options.sampling, std::move(banned), options.prompt);
-        request->mark_started();
-        request->mark_reused(static_cast<std::int32_t>(node->shared));
-        reused_tokens_ += node->shared;
-        running_.push_back(std::make_unique<Sequence>(Sequence{.request = std::move(request),
-                                                               .node = node,
-                                                               .sampler = std::move(sampler),
-                                                               .text = OutputText(options.stops)}));
-    }
-}
-
+// Tokens of running answers first; what is left of the step goes to prompts, the most urgent first.
 void Scheduler::build_rows() {
     rows_.clear();
+    owners_.clear();
     for (const auto& sequence : running_) {
         sequence->row = Sequence::kNoRow;
-        if (!sequence->decoding()) continue;
-        sequence->row = rows_.size();
-        rows_.push_back(
-            {sequence->next, static_cast<Position>(sequence->computed()), sequence->node->id, true});
+        if (sequence->decoding()) add_row(*sequence);
     }
-    const auto most = static_cast<std::size_t>(options_.rows_per_step);
+    decoding_ = rows_.size();
+    std::size_t left =
+        pace_.prompt_rows(decoding_, static_cast<std::size_t>(options_.rows_per_step) - decoding_);
     for (const auto& sequence : running_) {
         if (sequence->decoding()) continue;
-        const std::vector<Token>& prompt = sequence->prompt();
-        const std::size_t count = std::min(prompt.size() - sequence->computed(), most - rows_.size());
-        for (std::size_t i = 0; i < count; ++i) {
-            const std::size_t position = sequence->computed() + i;
-            const bool last = position + 1 == prompt.size();
-            if (last) sequence->row = rows_.size();
-            rows_.push_back({prompt[position], static_cast<Position>(position), sequence->node->id, last});
-        }
+        const std::size_t count = std::min(sequence->missing(), left);
+        for (std::size_t i = 0; i < count; ++i) add_row(*sequence);
+        left -= count;
     }
+}
+
+// Of the next token of the sequence that has no row yet.
+void Scheduler::add_row(Sequence& sequence) {
+    const bool follows = !owners_.empty() && owners_.back() == &sequence;
+    const std::size_t position =
+        follows ? static_cast<std::size_t>(rows_.back().position) + 1 : sequence.computed();
+    const bool last = position + 1 == sequence.tokens.size();
+    if (last) sequence.row = rows_.size();
+    rows_.push_back({sequence.tokens[position], static_cast<Position>(position), sequence.node->id, last});
+    owners_.push_back(&sequence);
 }
 
 Result<void> Scheduler::forward() {
+    const Clock::time_point start = options_.now();
     Result<void> done = context_->step(rows_);
     if (!done) {
-        // Room was reserved, so a full cache means that the accounting or the model is broken.
-        if (done.error().code == ErrorCode::kFull) done.error().code = ErrorCode::kModel;
         if (done.error().code == ErrorCode::kCancelled) done.error().code = ErrorCode::kClosed;
         return done;
     }
+    pace_.note(decoding_, rows_.size() - decoding_, seconds_between(start, options_.now()));
     ++steps_;
     rows_done_ += rows_.size();
-    for (const BatchRow& row : rows_) {
-        const auto owner =
-            std::ranges::find(running_, row.sequence, [](const auto& s) { return s->node->id; });
-        (*owner)->node->tokens.push_back(row.token);
-    }
+    cramped_ = false;
+    for (std::size_t i = 0; i < rows_.size(); ++i) owners_[i]->node->tokens.push_back(rows_[i].token);
     return {};
 }
 
 void Scheduler::process() {
     for (const auto& sequence : running_) {
         if (sequence->row == Sequence::kNoRow) continue;
-        process_token(*sequence, sequence->sampler.sample(context_->logits(sequence->row)));
-        if (sequence->done) retire(*sequence);
+        if (sequence->options().purpose == Purpose::kGenerate) {
+            process_token(*sequence, sequence->sampler->sample(context_->logits(sequence->row)));
+        } else {
+            process_prefix(*sequence);
+        }
     }
     std::erase_if(running_, [](const auto& sequence) { return sequence->done; });
 }
 
 bool Scheduler::is_end(Token token) const { return std::ranges::contains(model_->end_tokens(), token); }
 
+void Scheduler::process_prefix(Sequence& sequence) {
+    if (sequence.options().purpose == Purpose::kPinnedPrefix) {
+        constexpr std::size_t kMostPins = 32;
+        const std::int32_t most = options_.cells / 2;
+        const std::int32_t pinned = tree_.cells().pinned + static_cast<std::int32_t>(sequence.tokens.size());
+        if (pinned > most || pins_.size() >= kMostPins) {
+            fail(sequence,
+                 Error(ErrorCode::kOverloaded,
+                       "pinned prefixes may hold " + std::to_string(most) + " tokens of the KV cache, " +
+                           std::to_string(kMostPins) + " of them at most: with this one it would be " +
+                           std::to_string(pinned) + " tokens in " + std::to_string(pins_.size() + 1)));
+            return;
+        }
+        tree_.pin(sequence.node);
+        pins_.push_back({sequence.request, sequence.node});
+    }
+    complete(sequence, FinishReason::kStop, {});
+}
+
 void Scheduler::process_token(Sequence& sequence, Token token) {
     Request& request = *sequence.request;
     std::string shown;
-    sequence.done = true;
     if (is_end(token)) {
         sequence.text.finish(shown);
-        request.complete(FinishReason::kStop, shown);
+        complete(sequence, FinishReason::kStop, shown);
         return;
     }
     std::string bytes;
     if (Result<void> piece = model_->append_piece(token, ParseSpecial::kNo, bytes); !piece) {
-        request.fail(piece.error());
+        fail(sequence, piece.error());
         return;
     }
-    sequence.next = token;
+    sequence.tokens.push_back(token);
     ++sequence.generated;
     const bool stopped = sequence.text.append(bytes, shown);
     request.append(token, shown);
     if (stopped) {
-        request.complete(FinishReason::kStop, {});
+        complete(sequence, FinishReason::kStop, {});
         return;
     }
     const bool out_of_context = sequence.computed() >= static_cast<std::size_t>(options_.context_length);
     if (sequence.generated >= request.options().max_tokens || out_of_context) {
         shown.clear();
         sequence.text.finish(shown);
-        request.complete(FinishReason::kLength, shown);
-        return;
+        complete(sequence, FinishReason::kLength, shown);
     }
-    sequence.done = false;
 }
 
-void Scheduler::retire(Sequence& sequence) {
-    tree_.end(sequence.node);
+void Scheduler::complete(Sequence& sequence, FinishReason reason, std::string_view text) {
+    leave(sequence);
+    sequence.request->complete(reason, text);
+}
+
+void Scheduler::fail(Sequence& sequence, Error error) {
+    leave(sequence);
+    sequence.request->fail(std::move(error));
+}
+
+void Scheduler::fail_overloaded(Sequence& sequence) {
+    fail(sequence,
+         Error(ErrorCode::kOverloaded,
+               "the KV cache of " + std::to_string(options_.cells) + " tokens has no room for the " +
+                   std::to_string(sequence.tokens.size()) +
+                   " of this request: " + std::to_string(tree_.cells().pinned) + " are pinned by prefixes"));
+}
+
+// Its place is free. Its owner erases it.
+void Scheduler::leave(Sequence& sequence) {
+    if (sequence.node != nullptr) tree_.end(std::exchange(sequence.node, nullptr));
+    tree_.release(std::exchange(sequence.hold, 0));
     sequence.done = true;
+    --open_;
 }
 
 void Scheduler::fail_all(const Error& error) {
@@ -243,27 +253,36 @@ void Scheduler::fail_all(const Error& error) {
         if (!failed_) failed_ = error;
         std::swap(inbox, inbox_);
     }
-    for (const Ref<Request>& request : inbox) request->fail(error);
-    for (const Ref<Request>& request : waiting_) request->fail(error);
-    for (const auto& sequence : running_) {
-        sequence->request->fail(error);
-        retire(*sequence);
+    for (const Ref<Request>& request : inbox) {
+        --open_;
+        request->fail(error);
     }
+    for (const auto& sequence : waiting_) fail(*sequence, error);
+    for (const auto& sequence : running_) fail(*sequence, error);
     waiting_.clear();
     running_.clear();
+    pins_.clear();
     tree_.clear();
     publish_stats();
 }
 
 void Scheduler::publish_stats() {
+    const auto paused = std::ranges::count_if(waiting_, [](const auto& s) { return s->sampler.has_value(); });
     const std::scoped_lock lock(mutex_);
     stats_ = {.running = static_cast<std::int32_t>(running_.size()),
-              .waiting = static_cast<std::int32_t>(waiting_.size() + inbox_.size()),
+              .waiting = static_cast<std::int32_t>(waiting_.size() + inbox_.size()) -
+                         static_cast<std::int32_t>(paused),
+              .paused = static_cast<std::int32_t>(paused),
               .reserved_cells = tree_.running_cells(),
               .kept_cells = tree_.kept_cells(),
+              .cells = options_.cells,
+              .cell_use = tree_.cells(),
+              .threads = context_->threads(),
               .steps = steps_,
               .rows = rows_done_,
-              .reused_tokens = reused_tokens_};
+              .reused_tokens = reused_tokens_,
+              .evictions = tree_.evictions(),
+              .pauses = pauses_};
 }
 
 }  // namespace syncyte

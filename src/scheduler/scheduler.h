@@ -1,44 +1,59 @@
 // Continuous batching: every request for one model, from every interpreter, shares each batch step.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
-#include <deque>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/ref.h"
 #include "engine/model.h"
-#include "engine/sampler.h"
-#include "scheduler/output_text.h"
+#include "scheduler/pace.h"
 #include "scheduler/prefix_tree.h"
 #include "scheduler/request.h"
 
 namespace syncyte {
+
+struct Sequence;
 
 struct SchedulerOptions {
     std::int32_t max_sequences = 8;    // requests computed together
     std::int32_t context_length = 0;   // tokens of one sequence, prompt and answer
     std::int32_t cells = 0;            // tokens of all sequences together: room in the cache
     std::int32_t rows_per_step = 128;  // decoding first, the rest for prompts: bounds how long a step takes
+    // Requests beyond max_sequences that may be open; more are refused.
+    std::int32_t max_waiting = std::numeric_limits<std::int32_t>::max();
+    Clock::time_point (*now)() = &Clock::now;  // tests put their own there
 };
 
 struct SchedulerStats {
     std::int32_t running = 0;
-    std::int32_t waiting = 0;
+    std::int32_t waiting = 0;         // have not begun
+    std::int32_t paused = 0;          // have begun, and wait for a place to go on
     std::int32_t reserved_cells = 0;  // of those who run
-    std::int32_t kept_cells = 0;      // of those who ended, for others to begin with
+    std::int32_t kept_cells = 0;      // of those who ended or pause, for others to begin with
+    std::int32_t cells = 0;           // in all
+    PrefixTree::Cells cell_use;
+    std::int32_t threads = 0;  // of the last step
     std::uint64_t steps = 0;
-    std::uint64_t rows = 0;
+    std::uint64_t rows = 0;           // tokens computed
     std::uint64_t reused_tokens = 0;  // of prompts, taken from what others had computed
+    std::uint64_t evictions = 0;      // times that cells were given up for want of room
+    std::uint64_t pauses = 0;
 };
 
-// Requests are served first come, first served. One is admitted when a sequence is free and the cache has
-// room for its prompt and all it may generate: once admitted it never runs out of room, and it ends with
-// the same reason whoever runs beside it. A prompt begins with as much as any other, running or ended, has
-// computed of it already; while another is computing such a beginning, it waits for that.
+// The most urgent request goes first: by priority, then by deadline, then by arrival; waiting counts as
+// priority, so that everybody's turn comes (scheduler/urgency.h). A request is admitted when a sequence is
+// free and the cache has room for its prompt; it takes further cells as it grows. When they run out, or a
+// more urgent request needs the place, the least urgent one pauses, and goes on later as if nothing had
+// happened. A request that the cache cannot hold at all, because others have pinned too much of it, ends with
+// kOverloaded. A prompt begins with as much as any other of its salt, running or ended, has computed of it
+// already; while another is computing such a beginning, it waits for that.
 class Scheduler {
   public:
     // Sequence ids that a context for max_sequences needs: some hold what ended.
@@ -51,8 +66,9 @@ class Scheduler {
     Scheduler(const Scheduler&) = delete;
     Scheduler& operator=(const Scheduler&) = delete;
 
-    // Any thread. After fail_all() the request fails at once, with that error.
-    void submit(Ref<Request> request);
+    // Any thread. kOverloaded: too many are open; the request was not taken. kInvalidArgument: a prefix, of a
+    // model that cannot share any. After fail_all() the request fails at once, with that error.
+    Result<void> submit(const Ref<Request>& request);
     // Any thread: why a request with such a prompt can never run, if so.
     [[nodiscard]] Result<void> check_prompt(std::size_t tokens) const;
     [[nodiscard]] SchedulerStats stats() const;
@@ -67,18 +83,35 @@ class Scheduler {
     [[nodiscard]] const SchedulerOptions& options() const { return options_; }
 
   private:
-    struct Sequence;
+    using SequencePointer = std::unique_ptr<Sequence>;
 
     void receive();
+    // Who has a place: admission.cpp.
+    void drop_ended();
+    [[nodiscard]] bool is_late(const Sequence& sequence) const;
+    void drop_pins();
+    void update_urgency(Sequence& sequence) const;
     void admit();
+    [[nodiscard]] PrefixTree::Wanted wanted(const Sequence& sequence) const;
+    [[nodiscard]] std::int32_t headroom(const Sequence& sequence) const;
+    bool start(Sequence& sequence);
+    [[nodiscard]] Sequence* least_urgent() const;
+    SequencePointer pause(Sequence& sequence);
+    void secure_cells();
+    void relieve();
+    // What is computed: scheduler.cpp.
     void build_rows();
+    void add_row(Sequence& sequence);
     Result<void> forward();
     void process();
+    void process_prefix(Sequence& sequence);
     void process_token(Sequence& sequence, Token token);
-    void retire(Sequence& sequence);
-    void drop_cancelled();
+    // How it ends.
+    void complete(Sequence& sequence, FinishReason reason, std::string_view text);
+    void fail(Sequence& sequence, Error error);
+    void fail_overloaded(Sequence& sequence);
+    void leave(Sequence& sequence);
     void publish_stats();
-    [[nodiscard]] std::size_t tokens_needed(const Request& request) const;
     [[nodiscard]] bool is_end(Token token) const;
 
     const std::shared_ptr<const Model> model_;
@@ -90,16 +123,30 @@ class Scheduler {
     std::vector<Ref<Request>> inbox_;
     std::optional<Error> failed_;
     SchedulerStats stats_;
+    std::atomic<std::int64_t> open_{0};  // requests taken that have not ended
 
     // Engine thread only.
+    struct Pin {
+        Ref<Request> request;
+        PrefixTree::Node* node;
+    };
+
+    Clock::time_point now_;  // when this step began
     std::vector<Ref<Request>> received_;
-    std::deque<Ref<Request>> waiting_;
-    std::vector<std::unique_ptr<Sequence>> running_;  // oldest first
+    std::vector<SequencePointer> waiting_;  // in no order
+    std::vector<SequencePointer> running_;
+    std::vector<Pin> pins_;
     PrefixTree tree_;
+    Pace pace_;
     std::vector<BatchRow> rows_;
+    std::vector<Sequence*> owners_;  // of the rows
+    std::size_t decoding_ = 0;       // of them, rows of running answers
+    bool cramped_ = false;           // the context had less room than the accounts say: nobody joins
+    std::uint64_t arrivals_ = 0;
     std::uint64_t steps_ = 0;
     std::uint64_t rows_done_ = 0;
     std::uint64_t reused_tokens_ = 0;
+    std::uint64_t pauses_ = 0;
 };
 
 }  // namespace syncyte

@@ -8,6 +8,7 @@
 #include <compare>
 #include <condition_variable>
 #include <filesystem>
+#include <limits>
 #include <map>
 #include <mutex>
 #include <system_error>
@@ -69,7 +70,8 @@ Result<void> check_ranges(const ModelOptions& options) {
         return fits;
     if (auto fits = check_range("max_sequences", options.max_sequences, 1, kMostSequences); !fits)
         return fits;
-    return check_range("threads", options.threads, 1, kMostThreads);
+    if (auto fits = check_range("threads", options.threads, 1, kMostThreads); !fits) return fits;
+    return check_range("max_waiting", options.max_waiting, 0, std::numeric_limits<std::int32_t>::max());
 }
 
 Result<void> check_same(const char* name, const std::optional<std::int32_t>& wanted, std::int32_t actual) {
@@ -151,6 +153,7 @@ class ModelRegistry {
         Result<void> same = check_same("context_length", options.context_length, limits.context_length);
         if (same) same = check_same("max_sequences", options.max_sequences, limits.max_sequences);
         if (same) same = check_same("threads", options.threads, core->threads);
+        if (same) same = check_same("max_waiting", options.max_waiting, limits.max_waiting);
         if (!same) return std::unexpected(std::move(same.error()));
         return Ref<SharedModel>::adopt(new SharedModel(std::move(core)));
     }
@@ -167,6 +170,7 @@ class ModelRegistry {
         const std::int64_t all = std::int64_t{limits.context_length} * limits.max_sequences;
         limits.cells = std::max(limits.context_length,
                                 static_cast<std::int32_t>(std::min<std::int64_t>(all, kDefaultCells)));
+        if (options.max_waiting) limits.max_waiting = *options.max_waiting;
         limits.rows_per_step = std::max(kRowsPerStep, limits.max_sequences);
 
         auto core = std::make_shared<SharedModel::Core>();
@@ -218,7 +222,9 @@ Result<Ref<Request>> SharedModel::submit(RequestOptions options) const {
         return std::unexpected(std::move(fits.error()));
     }
     Ref<Request> request = make_ref<Request>(std::move(options), core_);
-    core_->scheduler->submit(request);
+    if (Result<void> taken = core_->scheduler->submit(request); !taken) {
+        return std::unexpected(std::move(taken.error()));
+    }
     engine.wake();
     return request;
 }

@@ -20,6 +20,7 @@ struct ModelOptions {
     std::optional<std::int32_t> context_length;  // tokens; default: what it was trained on, 4096 at most
     std::optional<std::int32_t> max_sequences;   // 1 to 256; default 16
     std::optional<std::int32_t> threads;         // 1 to 512; default: the cores this process may use
+    std::optional<std::int32_t> max_waiting;     // requests beyond max_sequences; default: no limit
 };
 
 // One user's hold on a model. Any thread. The weights go when the last hold and the last request are gone.
@@ -38,7 +39,7 @@ class SharedModel : public RefCounted {
     [[nodiscard]] const SchedulerOptions& limits() const;
     [[nodiscard]] SchedulerStats stats() const;
 
-    // kInvalidArgument: the prompt is empty or as long as the context.
+    // kInvalidArgument: the prompt is empty or as long as the context. kOverloaded: max_waiting is reached.
     Result<Ref<Request>> submit(RequestOptions options) const;
 
   private:

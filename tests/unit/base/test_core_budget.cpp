@@ -1,5 +1,7 @@
 #include <gtest/gtest.h>
 
+#include <vector>
+
 #include "base/core_budget.h"
 #include "base/cpu.h"
 
@@ -65,6 +67,34 @@ TEST_F(CoreBudgetTest, after_a_pause_the_first_look_counts) {
     now_ += milliseconds(500);
     look(1, 1, 1);
     EXPECT_EQ(threads(), 4);
+}
+
+TEST_F(CoreBudgetTest, those_who_start_a_computation_and_then_wait_for_it_cost_nothing) {
+    budget_.begin(std::vector{4, 2, 1}, now_);
+    EXPECT_EQ(threads(), 4);
+    now_ += milliseconds(500);
+    budget_.begin(std::vector{3, 2, 2, 2, 2}, now_);
+    EXPECT_EQ(threads(), 3) << "who stays counts";
+}
+
+TEST_F(CoreBudgetTest, what_is_fixed_holds_whatever_runs) {
+    look(20, 3, 1);
+    EXPECT_EQ(budget_.threads(4, 4, 4), 2);
+    EXPECT_EQ(budget_.threads(4, 4, 4, {.engine = 3}), 3);
+    EXPECT_EQ(budget_.threads(2, 4, 4, {.engine = 3}), 2) << "a model's own limit holds as well";
+    EXPECT_EQ(budget_.threads(16, 4, 16, {.engine = 8}), 4) << "and what the process may use";
+    EXPECT_EQ(budget_.threads(4, 4, 4, {.agents = 3}), 1);
+    EXPECT_EQ(budget_.threads(4, 4, 4, {.agents = 1}), 2) << "others who are there count anyway";
+    EXPECT_EQ(budget_.threads(4, 4, 4, {.engine = 4, .agents = 1}), 3);
+    EXPECT_EQ(budget_.threads(4, 4, 4, {.agents = 9}), 1);
+}
+
+TEST(FixedCores, are_the_processes) {
+    fix_cores({.engine = 1});
+    EXPECT_EQ(fixed_cores(), FixedCores{.engine = 1});
+    EXPECT_EQ(CoreBudget().threads(1000), 1);
+    fix_cores({});
+    EXPECT_EQ(fixed_cores(), FixedCores{});
 }
 
 TEST_F(CoreBudgetTest, keeps_to_what_the_process_may_use) {

@@ -30,6 +30,7 @@ struct FakeCache {
     bool can_fork = true;
     std::uint64_t next_place = 0;
     std::function<Result<void>()> before_step = [] { return Result<void>{}; };
+    std::function<void(std::span<const BatchRow>)> while_computing = [](std::span<const BatchRow>) {};
     std::atomic<bool> interrupted{false};
 
     [[nodiscard]] std::int32_t used() const {
@@ -74,6 +75,7 @@ class FakeContext final : public Context {
             logits_[i].assign(kFakeVocabulary, 0.0F);
             logits_[i][static_cast<std::size_t>(next_(sequence))] = 10.0F;
         }
+        cache_->while_computing(rows);
         cache_->steps.emplace_back(rows.begin(), rows.end());
         return {};
     }
@@ -105,6 +107,7 @@ class FakeContext final : public Context {
 
     [[nodiscard]] bool can_fork() const override { return cache_->can_fork; }
     void set_threads(std::int32_t threads) override { cache_->threads = threads; }
+    [[nodiscard]] std::int32_t threads() const override { return cache_->threads; }
     void interrupt() override { cache_->interrupted = true; }
     [[nodiscard]] std::int32_t cells() const override { return cache_->cells; }
 

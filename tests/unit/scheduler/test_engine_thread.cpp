@@ -24,7 +24,7 @@ Ref<Request> ask(Scheduler& scheduler, int max_tokens) {
     options.max_tokens = max_tokens;
     options.sampling.temperature = 0;
     auto request = make_ref<Request>(std::move(options), nullptr);
-    scheduler.submit(request);
+    EXPECT_TRUE(scheduler.submit(request));
     EngineThread::of_process().wake();
     return request;
 }
@@ -57,6 +57,36 @@ TEST(EngineThread, serves_several_models_in_turn) {
     EXPECT_TRUE(second->finish(Deadline::after(60)));
     EngineThread::of_process().remove(a);
     EngineThread::of_process().remove(b);
+}
+
+TEST(EngineThread, models_share_its_time_evenly_however_long_their_steps_take) {
+    std::atomic<int> slow_steps = 0;
+    std::atomic<int> quick_steps = 0;
+    const auto stepping = [](std::atomic<int>& steps, int milliseconds) {
+        auto model = std::make_shared<FakeModel>();
+        auto cache = std::make_shared<FakeCache>();
+        cache->cells = kOptions.cells;
+        cache->before_step = [&steps, milliseconds]() -> Result<void> {
+            ++steps;
+            std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds));
+            return {};
+        };
+        auto context = model->make_context(std::move(cache), kOptions.rows_per_step);
+        return std::make_shared<Scheduler>(std::move(model), std::move(context), kOptions);
+    };
+    const auto slow = stepping(slow_steps, 20);
+    const auto quick = stepping(quick_steps, 2);
+    ASSERT_TRUE(EngineThread::of_process().add(slow));
+    ASSERT_TRUE(EngineThread::of_process().add(quick));
+    const auto long_one = ask(*slow, 30);
+    const auto short_one = ask(*quick, 50);
+    EXPECT_TRUE(short_one->finish(Deadline::after(60)));
+    // Fifty steps of two milliseconds are five of twenty; one by one it would be fifty.
+    EXPECT_LT(slow_steps, 25);
+    EXPECT_GE(quick_steps, 50);
+    EXPECT_TRUE(long_one->finish(Deadline::after(60)));
+    EngineThread::of_process().remove(slow);
+    EngineThread::of_process().remove(quick);
 }
 
 TEST(EngineThread, destroys_what_is_removed_soon_and_starts_again) {

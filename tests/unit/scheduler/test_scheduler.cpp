@@ -5,84 +5,13 @@
 #include <string_view>
 #include <tuple>
 
-#include "fake_model.h"
-#include "scheduler/scheduler.h"
+#include "scheduler_test.h"
 
 namespace syncyte {
 namespace {
 
 using ::testing::HasSubstr;
 using ::testing::SizeIs;
-
-std::vector<Token> tokens_of(std::string_view text) {
-    std::vector<Token> tokens;
-    for (const char byte : text) tokens.push_back(static_cast<unsigned char>(byte));
-    return tokens;
-}
-
-// What greedy generation gives for a prompt, computed without a scheduler.
-std::string expected(std::string_view prompt, int count, const FakeNext& next = hashed_letter) {
-    std::vector<Token> sequence = tokens_of(prompt);
-    std::string text;
-    for (int i = 0; i < count; ++i) {
-        const Token token = next(sequence);
-        if (token == kFakeEnd) break;
-        sequence.push_back(token);
-        text += static_cast<char>(token);
-    }
-    return text;
-}
-
-class SchedulerTest : public ::testing::Test {
-  protected:
-    void make(const SchedulerOptions& options, FakeNext next = hashed_letter) {
-        model_ = std::make_shared<FakeModel>(std::move(next));
-        cache_ = std::make_shared<FakeCache>();
-        cache_->cells = options.cells;
-        scheduler_ =
-            std::make_unique<Scheduler>(model_, model_->make_context(cache_, options.rows_per_step), options);
-    }
-
-    static RequestOptions ask(std::string_view prompt, int max_tokens) {
-        RequestOptions options;
-        options.prompt = tokens_of(prompt);
-        options.max_tokens = max_tokens;
-        options.sampling.temperature = 0;
-        return options;
-    }
-
-    Ref<Request> submit(RequestOptions options) {
-        Ref<Request> request = make_ref<Request>(std::move(options), nullptr);
-        scheduler_->submit(request);
-        return request;
-    }
-    Ref<Request> submit(std::string_view prompt, int max_tokens) { return submit(ask(prompt, max_tokens)); }
-
-    void run() {
-        for (int i = 0; i < 10'000 && scheduler_->step(); ++i) {
-        }
-        ASSERT_FALSE(scheduler_->step()) << "the scheduler never came to rest";
-    }
-
-    static RequestProgress done(const Ref<Request>& request) {
-        Result<RequestProgress> progress = request->finish(Deadline::now());
-        EXPECT_TRUE(progress.has_value()) << "not finished";
-        return progress ? *progress : RequestProgress{};
-    }
-
-    // Nothing is held any more, but for what is kept and counted.
-    void expect_empty() {
-        const SchedulerStats stats = scheduler_->stats();
-        EXPECT_EQ(stats.running, 0);
-        EXPECT_EQ(stats.waiting, 0);
-        EXPECT_EQ(stats.reserved_cells, 0);
-        EXPECT_EQ(cache_->used(), stats.kept_cells);
-    }
-
-    std::shared_ptr<FakeModel> model_;
-    std::shared_ptr<FakeCache> cache_;
-    std::unique_ptr<Scheduler> scheduler_;
-};
 
 constexpr SchedulerOptions kSmall{.max_sequences = 4, .context_length = 64, .cells = 256, .rows_per_step = 8};
 
@@ -147,15 +76,15 @@ TEST_F(SchedulerTest, first_come_first_served) {
     expect_empty();
 }
 
-TEST_F(SchedulerTest, a_request_waits_until_the_cache_has_room_for_all_of_it) {
-    make({.max_sequences = 4, .context_length = 32, .cells = 40, .rows_per_step = 8});
-    const auto a = submit("0123456789", 20);  // 29 cells
-    const auto b = submit("0123456789", 3);   // 12: does not fit beside
+TEST_F(SchedulerTest, a_request_waits_until_the_cache_has_room_for_its_prompt_and_some_more) {
+    make({.max_sequences = 4, .context_length = 32, .cells = 36, .rows_per_step = 16});
+    const auto a = submit("0123456789", 20);  // 10 cells now, 29 in the end
+    const auto b = submit("0123456789", 3);   // 12
     const auto c = submit("01", 2);           // would fit, but waits behind b
     scheduler_->step();
     EXPECT_EQ(scheduler_->stats().running, 1);
     EXPECT_EQ(scheduler_->stats().waiting, 2);
-    EXPECT_EQ(scheduler_->stats().reserved_cells, 29);
+    EXPECT_EQ(scheduler_->stats().reserved_cells, 10);
     run();
     EXPECT_EQ(done(a).text, expected("0123456789", 20));
     EXPECT_EQ(done(b).text, expected("0123456789", 3));
@@ -291,12 +220,17 @@ TEST_F(SchedulerTest, an_interrupted_step_closes_everything) {
     EXPECT_EQ(result.error().code, ErrorCode::kClosed);
 }
 
-TEST_F(SchedulerTest, a_cache_that_is_full_against_the_accounts_is_a_model_error) {
+TEST_F(SchedulerTest, a_cache_with_less_room_than_the_accounts_say_ends_what_it_cannot_hold) {
     make(kSmall);
-    cache_->cells = 3;
-    const auto request = submit("hello", 10);
-    EXPECT_FALSE(scheduler_->step());
-    EXPECT_EQ(request->finish(Deadline::now()).error().code, ErrorCode::kModel);
+    cache_->cells = 10;
+    const auto small = submit("abc", 4);
+    const auto large = submit("hello", 10);
+    run();
+    EXPECT_EQ(done(small).text, expected("abc", 4));
+    const auto failed = large->finish(Deadline::now());
+    ASSERT_FALSE(failed);
+    EXPECT_EQ(failed.error().code, ErrorCode::kOverloaded);
+    expect_empty();
 }
 
 TEST_F(SchedulerTest, a_token_without_a_piece_fails_that_request_only) {
@@ -341,6 +275,7 @@ TEST_F(SchedulerTest, thousands_of_random_requests_give_what_each_gives_alone) {
         for (std::uint32_t k = draw(4); k > 0; --k) scheduler_->step();
         const SchedulerStats stats = scheduler_->stats();
         ASSERT_LE(stats.reserved_cells + stats.kept_cells, 150);
+        ASSERT_EQ(cache_->used(), stats.cell_use.used);
         ASSERT_LE(cache_->used(), stats.reserved_cells + stats.kept_cells);
     }
     run();
@@ -361,12 +296,6 @@ TEST_F(SchedulerTest, thousands_of_random_requests_give_what_each_gives_alone) {
 
 constexpr SchedulerOptions kShared{
     .max_sequences = 8, .context_length = 256, .cells = 1024, .rows_per_step = 16};
-
-std::string long_prefix(int length = 100) {
-    std::string text;
-    for (int i = 0; i < length; ++i) text += static_cast<char>('a' + i * 7 % 26);
-    return text;
-}
 
 TEST_F(SchedulerTest, a_prefix_that_was_computed_is_reused) {
     make(kShared);
@@ -519,6 +448,7 @@ TEST_F(SchedulerTest, random_families_of_prompts_give_what_each_gives_alone) {
         for (std::uint32_t k = draw(5); k > 0; --k) scheduler_->step();
         const SchedulerStats stats = scheduler_->stats();
         ASSERT_LE(stats.reserved_cells + stats.kept_cells, 300);
+        ASSERT_EQ(cache_->used(), stats.cell_use.used);
         ASSERT_LE(cache_->used(), stats.reserved_cells + stats.kept_cells);
     }
     run();

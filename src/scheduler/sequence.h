@@ -1,0 +1,49 @@
+// A request as the scheduler sees it: waiting, running or paused.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/ref.h"
+#include "engine/sampler.h"
+#include "scheduler/output_text.h"
+#include "scheduler/prefix_tree.h"
+#include "scheduler/request.h"
+#include "scheduler/urgency.h"
+
+namespace syncyte {
+
+// The engine thread only. What it has generated survives a pause: to go on, whatever of `tokens` is not in
+// the cache any more is computed again, like a prompt.
+struct Sequence {
+    static constexpr std::size_t kNoRow = static_cast<std::size_t>(-1);
+
+    Ref<Request> request;
+    std::vector<Token> tokens;         // the prompt, then all that was generated
+    PrefixTree::Node* node = nullptr;  // its place in the cache, while it runs
+    std::uint64_t hold = 0;            // names what the cache may still have of it, while it is paused
+    std::optional<Sampler> sampler{};  // from its first start on
+    OutputText text;
+    std::int32_t generated = 0;
+    std::size_t row = kNoRow;  // of this step, whose logits choose the next token
+    bool done = false;
+
+    std::uint64_t arrival = 0;
+    Clock::time_point waiting_since{};  // while it does not run
+    Clock::duration waited{};           // before that
+    Urgency urgency{};                  // as of this step
+
+    [[nodiscard]] const RequestOptions& options() const { return request->options(); }
+    [[nodiscard]] std::size_t computed() const { return node == nullptr ? 0 : node->tokens.size(); }
+    // Tokens to compute before the next one can be chosen.
+    [[nodiscard]] std::size_t missing() const { return tokens.size() - computed(); }
+    // Whether a reader waits for its next token, which is one row away.
+    [[nodiscard]] bool decoding() const { return generated > 0 && missing() == 1; }
+    // Tokens it may still need cells for beyond `tokens`; the last one it generates needs none.
+    [[nodiscard]] std::int32_t to_come() const { return options().max_tokens - generated - 1; }
+};
+
+}  // namespace syncyte

@@ -1,0 +1,29 @@
+// Who goes first: by priority, then by deadline, then by arrival.
+#pragma once
+
+#include <chrono>
+#include <compare>
+#include <cstdint>
+
+#include "base/clock.h"
+
+namespace syncyte {
+
+// So long a wait counts as one level of priority: whoever waits rises until nobody passes it any more.
+inline constexpr std::chrono::seconds kAgeing{10};
+
+// Orders requests at one moment; the smaller goes first.
+struct Urgency {
+    std::int64_t sunk = 0;                                  // priority and age, negated
+    Clock::time_point deadline = Clock::time_point::max();  // max: none
+    std::uint64_t arrival = 0;
+
+    friend auto operator<=>(const Urgency&, const Urgency&) = default;
+};
+
+inline Urgency urgency_of(std::int32_t priority, Clock::duration waited, Clock::time_point deadline,
+                          std::uint64_t arrival) {
+    return {.sunk = -(std::int64_t{priority} + waited / kAgeing), .deadline = deadline, .arrival = arrival};
+}
+
+}  // namespace syncyte
