@@ -11,12 +11,14 @@ namespace syncyte {
 
 namespace {
 
+constexpr std::uint32_t kOwnSequences = 2;
+
 llama_context_params params_of(const ContextOptions& options) {
     llama_context_params params = llama_context_default_params();
     params.n_ctx = static_cast<std::uint32_t>(options.cells);
     params.n_batch = static_cast<std::uint32_t>(options.rows_per_step);
     params.n_ubatch = params.n_batch;
-    params.n_seq_max = static_cast<std::uint32_t>(options.max_sequences);
+    params.n_seq_max = static_cast<std::uint32_t>(options.max_sequences) + kOwnSequences;
     params.n_threads = options.threads;
     params.n_threads_batch = options.threads;
     params.kv_unified = true;
@@ -33,6 +35,8 @@ Result<std::unique_ptr<Context>> LlamaContext::make(llama_model* model, const Co
     params.abort_callback = [](void* self) { return static_cast<LlamaContext*>(self)->watch(); };
     params.abort_callback_data = made.get();
     made->most_threads_ = options.threads;
+    made->leaving_ = options.max_sequences;
+    made->arriving_ = options.max_sequences + 1;
     try {
         made->context_ = llama_init_from_model(model, params);
     } catch (const std::exception& caught) {
@@ -129,6 +133,29 @@ void LlamaContext::erase(SequenceId sequence, Position from) {
 
 void LlamaContext::fork(SequenceId from, SequenceId to, Position length) {
     llama_memory_seq_cp(llama_get_memory(context_), from, to, 0, length);
+}
+
+// By way of a saved state: libllama restores one to neighbouring cells. The old cells go only when the new
+// ones are there.
+bool LlamaContext::gather(SequenceId sequence, Position from) {
+    llama_memory_t memory = llama_get_memory(context_);
+    const LlamaGuard guard;
+    std::size_t restored = 0;
+    try {
+        llama_memory_seq_cp(memory, sequence, leaving_, from, -1);
+        moved_.resize(llama_state_seq_get_size(context_, leaving_));
+        const std::size_t size = llama_state_seq_get_data(context_, moved_.data(), moved_.size(), leaving_);
+        llama_memory_seq_rm(memory, leaving_, -1, -1);
+        if (size > 0) restored = llama_state_seq_set_data(context_, moved_.data(), size, arriving_);
+    } catch (const std::exception&) {
+        llama_memory_seq_rm(memory, leaving_, -1, -1);
+    }
+    if (restored > 0) {
+        llama_memory_seq_rm(memory, sequence, from, -1);
+        llama_memory_seq_cp(memory, arriving_, sequence, from, -1);
+    }
+    llama_memory_seq_rm(memory, arriving_, -1, -1);
+    return restored > 0;
 }
 
 // ggml asks between the nodes of its graph, on the engine thread, while the whole team computes.

@@ -4,6 +4,7 @@
 #include <llama.h>
 
 #include <atomic>
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <vector>
@@ -22,6 +23,7 @@ class LlamaContext final : public Context {
     std::span<float> logits(std::size_t row) override;
     void erase(SequenceId sequence, Position from) override;
     void fork(SequenceId from, SequenceId to, Position length) override;
+    bool gather(SequenceId sequence, Position from) override;
     [[nodiscard]] bool can_fork() const override { return can_fork_; }
     void set_threads(std::int32_t most) override { most_threads_ = most; }
     [[nodiscard]] std::int32_t threads() const override { return threads_; }
@@ -40,6 +42,10 @@ class LlamaContext final : public Context {
     CoreBudget budget_;
     std::int32_t most_threads_ = 1;
     std::int32_t threads_ = 1;  // of the running step
+    // Two sequences beside those of the callers, and the bytes of one on its way, for gather().
+    SequenceId leaving_ = 0;
+    SequenceId arriving_ = 1;
+    std::vector<std::uint8_t> moved_;
     // The columns of the batch, refilled each step.
     std::vector<llama_token> tokens_;
     std::vector<llama_pos> positions_;

@@ -73,6 +73,10 @@ class Context {
     virtual void erase(SequenceId sequence, Position from) = 0;
     // `to`, empty before, becomes the first `length` tokens of `from`: shared cells, nothing is copied.
     virtual void fork(SequenceId from, SequenceId to, Position length) = 0;
+    // Moves the cells of `sequence` from position `from` on to places beside each other, where no other
+    // sequence may share them. Sequences that decode together take cells in turn, and attention over cells
+    // that lie far apart waits for memory. False, and nothing is changed, while there is no such place.
+    virtual bool gather(SequenceId sequence, Position from) = 0;
     // Whether fork() works and erase() can take a tail only: not so with a recurrent state.
     [[nodiscard]] virtual bool can_fork() const = 0;
 

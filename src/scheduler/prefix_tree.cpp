@@ -115,6 +115,11 @@ bool PrefixTree::extend(Node* node) {
     return true;
 }
 
+std::size_t PrefixTree::unshared(const Node* node) const {
+    note_needed();
+    return node->needed;
+}
+
 // An id if asked for, `cells` cells, and `headroom` more, at the cost of what does not run. Of the spared one
 // so many first tokens stay.
 bool PrefixTree::make_room(std::int32_t cells, std::int32_t headroom, NewId id, const Match& spared) {

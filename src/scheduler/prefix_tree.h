@@ -71,6 +71,9 @@ class PrefixTree {
     // Room for one more token of a running sequence. False: not until others end or pause.
     bool extend(Node* node);
 
+    // The first place in the sequence from which on no other sequence uses its cells.
+    [[nodiscard]] std::size_t unshared(const Node* node) const;
+
     // The sequence runs no more. What it holds may stay.
     void end(Node* node);
     // As end(), but what it holds stays for the request that will begin again with the hold returned, and

@@ -26,7 +26,7 @@ Scheduler::Scheduler(std::shared_ptr<const Model> model, std::unique_ptr<Context
 
 std::int32_t Scheduler::context_sequences(std::int32_t max_sequences) {
     constexpr std::int32_t kKept = 64;
-    constexpr std::int32_t kMost = 256;  // libllama's limit
+    constexpr std::int32_t kMost = 254;  // libllama's limit of 256, but for two that a context needs itself
     return std::min(max_sequences + kKept, kMost);
 }
 
@@ -92,6 +92,7 @@ bool Scheduler::step() {
         relieve();
     } else {
         process();
+        gather();
     }
     publish_stats();
     return true;
@@ -168,6 +169,25 @@ void Scheduler::process() {
         }
     }
     std::erase_if(running_, [](const auto& sequence) { return sequence->done; });
+}
+
+// Tokens of a sequence that decodes beside others lie among theirs. Every so many, they are moved together:
+// of one sequence a step, so that no step takes long. Who decodes alone gets neighbouring cells anyway.
+void Scheduler::gather() {
+    constexpr std::size_t kEvery = 32;
+    if (rows_.size() < 2 || !context_->can_fork()) return;
+    const auto scattered = [](const auto& sequence) {
+        const std::size_t start = std::max(sequence->gathered, sequence->options().prompt.size());
+        return sequence->computed() - std::min(start, sequence->computed());
+    };
+    const auto most = std::ranges::max_element(running_, {}, scattered);
+    if (most == running_.end() || scattered(*most) < kEvery) return;
+    Sequence& sequence = **most;
+    const std::size_t from = std::max(sequence.computed() - scattered(*most), tree_.unshared(sequence.node));
+    if (from + kEvery / 2 <= sequence.computed()) {
+        context_->gather(sequence.node->id, static_cast<Position>(from));
+    }
+    sequence.gathered = sequence.computed();
 }
 
 bool Scheduler::is_end(Token token) const { return std::ranges::contains(model_->end_tokens(), token); }

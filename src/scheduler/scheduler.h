@@ -105,6 +105,7 @@ class Scheduler {
     Result<void> forward();
     void process();
     void process_prefix(Sequence& sequence);
+    void gather();
     void process_token(Sequence& sequence, Token token);
     // How it ends.
     void complete(Sequence& sequence, FinishReason reason, std::string_view text);

@@ -29,6 +29,7 @@ struct FakeCache {
     std::int32_t threads = 0;
     bool can_fork = true;
     std::uint64_t next_place = 0;
+    int gathered = 0;
     std::function<Result<void>()> before_step = [] { return Result<void>{}; };
     std::function<void(std::span<const BatchRow>)> while_computing = [](std::span<const BatchRow>) {};
     std::atomic<bool> interrupted{false};
@@ -103,6 +104,18 @@ class FakeContext final : public Context {
         check(size <= tokens.size(), "a fork of what is there");
         cache_->sequences[to].assign(tokens.begin(), tokens.begin() + length);
         cache_->places[to].assign(places.begin(), places.begin() + length);
+    }
+
+    bool gather(SequenceId sequence, Position from) override {
+        auto& places = cache_->places[sequence];
+        check(from >= 0 && std::cmp_less(from, places.size()), "cells that are there");
+        const auto moved = static_cast<std::int32_t>(places.size()) - from;
+        if (cache_->used() + moved > cache_->cells) return false;
+        for (auto place = places.begin() + from; place != places.end(); ++place) {
+            *place = cache_->next_place++;
+        }
+        ++cache_->gathered;
+        return true;
     }
 
     [[nodiscard]] bool can_fork() const override { return cache_->can_fork; }

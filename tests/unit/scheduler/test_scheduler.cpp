@@ -424,6 +424,38 @@ TEST_F(SchedulerTest, nothing_is_shared_or_kept_where_a_model_cannot_fork) {
     EXPECT_TRUE(cache_->sequences.empty());
 }
 
+TEST_F(SchedulerTest, who_decodes_beside_others_has_its_cells_moved_together) {
+    make({.max_sequences = 3, .context_length = 200, .cells = 600, .rows_per_step = 32});
+    const Ref<Request> alone = submit("alone", 100);
+    run();
+    EXPECT_EQ(cache_->gathered, 0);
+    const Ref<Request> one = submit("the first", 100);
+    const Ref<Request> two = submit("the second", 90);
+    run();
+    EXPECT_EQ(cache_->gathered, 4);  // twice each; in the end the first was alone again
+    EXPECT_EQ(done(alone).text, expected("alone", 100));
+    EXPECT_EQ(done(one).text, expected("the first", 100));
+    EXPECT_EQ(done(two).text, expected("the second", 90));
+    expect_empty();
+}
+
+TEST_F(SchedulerTest, shared_cells_are_not_moved) {
+    make({.max_sequences = 3, .context_length = 200, .cells = 600, .rows_per_step = 32});
+    const Ref<Request> one = submit("the first", 100);
+    const Ref<Request> other = submit("something else", 100);
+    for (int i = 0; i < 30; ++i) scheduler_->step();
+    const std::string begun = "the first" + expected("the first", 28);
+    const Ref<Request> next = submit(begun + "!", 60);
+    run();
+    const RequestProgress branch = done(next);
+    EXPECT_GT(branch.outcome->reused_tokens, 30);
+    EXPECT_EQ(branch.text, expected(begun + "!", 60));
+    EXPECT_GT(cache_->gathered, 0);
+    EXPECT_EQ(done(one).text, expected("the first", 100));
+    EXPECT_EQ(done(other).text, expected("something else", 100));
+    expect_empty();
+}
+
 TEST_F(SchedulerTest, random_families_of_prompts_give_what_each_gives_alone) {
     make({.max_sequences = 5, .context_length = 128, .cells = 300, .rows_per_step = 16});
     std::uint32_t state = 99;
