@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 import re
 import threading
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,15 +22,6 @@ if TYPE_CHECKING:
 def model(tiny_model: Path) -> Iterator[syncyte.Model]:
     with syncyte.Model(tiny_model, threads=1, max_sequences=8) as opened:
         yield opened
-
-
-def wait_until(condition, seconds: float = 10) -> bool:
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.002)
-    return True
 
 
 def test_generate(model: syncyte.Model) -> None:
