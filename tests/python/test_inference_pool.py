@@ -105,9 +105,7 @@ def test_bad_input(tiny_model: Path, tmp_path: Path) -> None:
 def test_the_model_goes_with_the_pool(tmp_path: Path, tiny_model: Path) -> None:
     own = tmp_path / "own.gguf"  # another file than the one this module's tests hold open
     own.write_bytes(tiny_model.read_bytes())
-    assert wait_until(
-        lambda: _core._open_models() == 1
-    )  # those of other tests are gone, but for this module's
+    assert wait_until(lambda: _core._open_models() == 1)  # those of other tests are gone
     with syncyte.InferencePool(2, own) as pool:
         pool.execute("hello", **OPTIONS)
         assert _core._open_models() == 2

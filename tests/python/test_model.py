@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tiny_gguf import BOS, CHAT_TEMPLATE, IM_END, IM_START, write_tiny_gguf
+from waiting import wait_until
 
 import syncyte
 from syncyte import _core
