@@ -24,7 +24,8 @@ from syncyte._core import (
 
 if TYPE_CHECKING:
     from syncyte._audit.audit import audit
-    from syncyte._completion import Completion, ModelInfo, Timings, Usage
+    from syncyte._completion import Completion, ModelInfo, ModelStats, Timings, Usage
+    from syncyte._core_budget import set_core_budget
     from syncyte._embedded import embedded_model_path
     from syncyte._how import how, is_shareable
     from syncyte._inference_pool import InferencePool, run_parallel
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from syncyte._model import Model, Stream, versions
     from syncyte._on_main import on_main
     from syncyte._pool import InterpreterPool
+    from syncyte._prefix import Prefix
     from syncyte._queue_empty import QueueEmpty
     from syncyte._queue_errors import QueueFull, QueueShutDown
 
@@ -42,6 +44,8 @@ _modules: dict[str, str] = {
     "InterpreterPool": "_pool",
     "Model": "_model",
     "ModelInfo": "_completion",
+    "ModelStats": "_completion",
+    "Prefix": "_prefix",
     "QueueEmpty": "_queue_empty",
     "QueueFull": "_queue_errors",
     "QueueShutDown": "_queue_errors",
@@ -51,6 +55,7 @@ _modules: dict[str, str] = {
     "audit": "_audit.audit",
     "isolate": "_isolate",
     "on_main": "_on_main",
+    "set_core_budget": "_core_budget",
     "run_parallel": "_inference_pool",
     "how": "_how",
     "is_shareable": "_how",
@@ -69,7 +74,9 @@ __all__ = [
     "Model",
     "ModelError",
     "ModelInfo",
+    "ModelStats",
     "OverloadedError",
+    "Prefix",
     "Queue",
     "QueueEmpty",
     "QueueFull",
@@ -90,6 +97,7 @@ __all__ = [
     "on_main",
     "run_parallel",
     "select",
+    "set_core_budget",
     "share",
     "versions",
 ]

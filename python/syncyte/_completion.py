@@ -47,6 +47,11 @@ class Usage(_Record):
         """Prompt and answer together."""
         return self.prompt_tokens + self.completion_tokens
 
+    @property
+    def computed_tokens(self) -> int:
+        """Those of the prompt that had to be computed."""
+        return self.prompt_tokens - self.reused_tokens
+
 
 class Timings(_Record):
     """Seconds since the request was made: until it got its place, its first token (0 if none), its end.
@@ -74,8 +79,9 @@ class Completion(_Record):
     """An answer.
 
     ``text`` holds no part of a stop string. ``tokens`` are all that were generated, those of a stop string
-    included, the end-of-generation token not. ``finish_reason`` is "stop" (the model ended, or a stop string
-    came), "length" (max_tokens, or the end of the context) or "cancelled".
+    included, the end-of-generation token not. ``finish_reason`` is "stop" (the model ended, or a stop
+    string came), "length" (max_tokens, or the end of the context), "deadline" (another token would have
+    come too late) or "cancelled".
     """
 
     _fields = ("text", "tokens", "finish_reason", "usage", "timings")
@@ -158,5 +164,56 @@ class ModelInfo(_Record):
             setattr(self, name, value)
 
 
-for _public in (Usage, Timings, Completion, ModelInfo):
+class ModelStats(_Record):
+    """What an engine does for its model, as of its last step. A cell of the KV cache holds one token.
+
+    ``running``: requests that each step computes; ``waiting``: not begun yet; ``paused``: begun, and
+    waiting to go on. ``cells`` in all: ``used_cells`` and ``free_cells``; of the used ones ``shared_cells``
+    serve more than one sequence, ``pinned_cells`` are those of pinned prefixes. ``kept_cells`` are of
+    nobody who runs, and leave when room is needed. Since the model was opened: ``evictions`` (times that
+    cells left for want of room), ``pauses``, ``reused_tokens`` (of prompts, computed before),
+    ``computed_tokens``, ``steps``. ``threads``: of the last step.
+    """
+
+    _fields = (
+        "running",
+        "waiting",
+        "paused",
+        "cells",
+        "used_cells",
+        "shared_cells",
+        "pinned_cells",
+        "free_cells",
+        "kept_cells",
+        "evictions",
+        "pauses",
+        "reused_tokens",
+        "computed_tokens",
+        "steps",
+        "threads",
+    )
+    __slots__ = _fields
+
+    running: int
+    waiting: int
+    paused: int
+    cells: int
+    used_cells: int
+    shared_cells: int
+    pinned_cells: int
+    free_cells: int
+    kept_cells: int
+    evictions: int
+    pauses: int
+    reused_tokens: int
+    computed_tokens: int
+    steps: int
+    threads: int
+
+    def __init__(self, *values: int) -> None:
+        for name, value in zip(self._fields, values, strict=True):
+            setattr(self, name, value)
+
+
+for _public in (Usage, Timings, Completion, ModelInfo, ModelStats):
     _public.__module__ = "syncyte"

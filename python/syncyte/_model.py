@@ -3,13 +3,15 @@
 from typing import TYPE_CHECKING
 
 from syncyte import _core
-from syncyte._completion import Completion, ModelInfo, Timings, Usage
+from syncyte._completion import Completion, ModelInfo, ModelStats, Timings, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from os import PathLike
     from types import TracebackType
     from typing import Self
+
+    from syncyte._prefix import Prefix
 
 _MOST_TOKENS = 2**31 - 1
 
@@ -22,11 +24,17 @@ class Model(_core.Model):
     engine, which computes the requests of all of them in one batch per step. The weights go when the last
     user has closed or dropped it. Without ``path``: the small demonstration model that comes along.
 
-    ``context_length``: tokens one sequence can hold, prompt and answer; by default what the model was trained
-    with, 4096 at most. ``max_sequences``: requests computed together (1 to 256, default 16); more wait in
-    line. ``threads``: threads that compute, at most (default: the cores this process may use); fewer while
-    interpreters or other programs keep cores busy. What is left out is as the first opener has it; a value
-    other than that is a ValueError.
+    ``context_length``: tokens one sequence can hold, prompt and answer; by default what the model was
+    trained with, 4096 at most. ``max_sequences``: requests computed together (1 to 256, default 16); more
+    wait in line. ``threads``: threads that compute, at most (default: the cores this process may use);
+    fewer while interpreters or other programs keep cores busy. ``max_waiting``: how many requests beyond
+    ``max_sequences`` may be open; one more is refused with OverloadedError at once, so that whoever asks
+    can turn elsewhere or ask later (default: no limit). What is left out is as the first opener has it; a
+    value other than that is a ValueError.
+
+    When the KV cache has no room for all that run, what nobody uses leaves it, and then the least urgent
+    requests pause and go on later. OverloadedError from a request itself says that pinned prefixes leave no
+    room for it.
 
     A request with a ``seed`` that runs alone gives the same tokens every time. Beside others its logits may
     differ in their last bits, which changes the text only where two choices were that close.
@@ -43,13 +51,14 @@ class Model(_core.Model):
         context_length: int | None = None,
         max_sequences: int | None = None,
         threads: int | None = None,
+        max_waiting: int | None = None,
     ) -> Self:
         """Opens the model, or joins those who have it open."""
         if path is None:
             from syncyte._embedded import embedded_model_path
 
             path = embedded_model_path()
-        return super().__new__(cls, path, context_length, max_sequences, threads)
+        return super().__new__(cls, path, context_length, max_sequences, threads, max_waiting)
 
     def generate(
         self,
@@ -180,6 +189,23 @@ class Model(_core.Model):
     def detokenize(self, tokens: Sequence[int]) -> str:
         """Text of ``tokens``; what is not UTF-8 becomes U+FFFD. ValueError for an unknown token."""
         return self._detokenize(tokens)
+
+    def prefix(self, text: str | Sequence[int], *, pin: bool = True, cache_salt: str = "") -> Prefix:
+        """Computes the beginning of prompts to come (text, or tokens), so that they need not.
+
+        With ``pin`` it stays in the KV cache until the result is closed or dropped; otherwise as long as
+        there is room. Prompts with the same ``cache_salt`` begin with it. Pins hold half of the cache at
+        most, 32 of them: OverloadedError beyond. ValueError for a model whose state cannot be shared
+        (recurrent ones).
+        """
+        from syncyte._prefix import Prefix
+
+        return Prefix(self._prefix(text, pin, cache_salt), pin)
+
+    def stats(self) -> ModelStats:
+        """What the engine does for this model at the moment, and what it has done."""
+        found = self._stats()
+        return ModelStats(*(found[name] for name in ModelStats._fields))
 
     @property
     def info(self) -> ModelInfo:

@@ -56,8 +56,9 @@ PyObject* model_new(PyTypeObject* type, PyObject* args, PyObject* /*keywords*/) 
     PyObject* context_length = nullptr;
     PyObject* max_sequences = nullptr;
     PyObject* threads = nullptr;
-    if (PyArg_ParseTuple(args, "O&OOO:Model", PyUnicode_FSConverter, &path_bytes, &context_length,
-                         &max_sequences, &threads) == 0) {
+    PyObject* max_waiting = nullptr;
+    if (PyArg_ParseTuple(args, "O&OOOO:Model", PyUnicode_FSConverter, &path_bytes, &context_length,
+                         &max_sequences, &threads, &max_waiting) == 0) {
         return nullptr;
     }
     const std::string path(PyBytes_AS_STRING(path_bytes),
@@ -66,7 +67,8 @@ PyObject* model_new(PyTypeObject* type, PyObject* args, PyObject* /*keywords*/) 
     ModelOptions options;
     if (!optional_int(context_length, "context_length", options.context_length) ||
         !optional_int(max_sequences, "max_sequences", options.max_sequences) ||
-        !optional_int(threads, "threads", options.threads)) {
+        !optional_int(threads, "threads", options.threads) ||
+        !optional_int(max_waiting, "max_waiting", options.max_waiting)) {
         return nullptr;
     }
     Result<Ref<SharedModel>> model = [&] {
@@ -255,12 +257,51 @@ PyObject* model_stats(PyObject* object, PyObject*) {
     const Ref<SharedModel> model = opened(object);
     if (!model) return nullptr;
     const SchedulerStats stats = model->stats();
-    return Py_BuildValue(
-        "{s:i,s:i,s:i,s:i,s:K,s:K,s:K}", "running", static_cast<int>(stats.running), "waiting",
-        static_cast<int>(stats.waiting), "reserved_cells", static_cast<int>(stats.reserved_cells),
-        "kept_cells", static_cast<int>(stats.kept_cells), "steps",
-        static_cast<unsigned long long>(stats.steps), "rows", static_cast<unsigned long long>(stats.rows),
-        "reused_tokens", static_cast<unsigned long long>(stats.reused_tokens));
+    const std::pair<const char*, std::int64_t> numbers[] = {
+        {"running", stats.running},
+        {"waiting", stats.waiting},
+        {"paused", stats.paused},
+        {"cells", stats.cells},
+        {"used_cells", stats.cell_use.used},
+        {"shared_cells", stats.cell_use.shared},
+        {"pinned_cells", stats.cell_use.pinned},
+        {"free_cells", stats.cell_use.free},
+        {"reserved_cells", stats.reserved_cells},
+        {"kept_cells", stats.kept_cells},
+        {"evictions", static_cast<std::int64_t>(stats.evictions)},
+        {"pauses", static_cast<std::int64_t>(stats.pauses)},
+        {"reused_tokens", static_cast<std::int64_t>(stats.reused_tokens)},
+        {"computed_tokens", static_cast<std::int64_t>(stats.rows)},
+        {"steps", static_cast<std::int64_t>(stats.steps)},
+        {"threads", stats.threads},
+    };
+    PyObject* dict = PyDict_New();
+    for (const auto& [key, number] : numbers) {
+        if (dict != nullptr && !set_item(dict, key, PyLong_FromLongLong(number))) Py_CLEAR(dict);
+    }
+    return dict;
+}
+
+PyObject* model_prefix(PyObject* object, PyObject* args) {
+    PyObject* prompt = nullptr;
+    PyObject* salt = nullptr;
+    int pin = 0;
+    if (PyArg_ParseTuple(args, "OpO", &prompt, &pin, &salt) == 0) return nullptr;
+    const Ref<SharedModel> model = opened(object);
+    if (!model) return nullptr;
+    const auto salt_text = text_of(salt, "cache_salt");
+    if (!salt_text) return nullptr;
+    auto tokens = prompt_of(object, model->model(), prompt);
+    if (!tokens) return nullptr;
+    RequestOptions options;
+    options.prompt = std::move(*tokens);
+    options.max_tokens = 1;
+    options.cache_salt = *salt_text;
+    options.purpose = pin != 0 ? Purpose::kPinnedPrefix : Purpose::kPrefix;
+    Result<Ref<Request>> request = model->submit(std::move(options));
+    if (!request) return raise_for(object, request.error());
+    const ModuleState* state = state_of_type(Py_TYPE(object));
+    return state == nullptr ? nullptr : wrap_request(*state, std::move(*request));
 }
 
 PyObject* model_close(PyObject* object, PyObject*) {
@@ -294,6 +335,7 @@ PyMethodDef methods[] = {
      "_apply_template(chat_template, roles, contents, add_generation_prompt)"},
     {"_info", model_info, METH_NOARGS, "_info()"},
     {"_control_texts", model_control_texts, METH_O, "_control_texts(text)"},
+    {"_prefix", model_prefix, METH_VARARGS, "_prefix(prompt, pin, cache_salt)"},
     {"_stats", model_stats, METH_NOARGS, "_stats()"},
     {"close", model_close, METH_NOARGS,
      "close()\n--\n\nLets the model go; the last user's close frees the weights. Running requests go on."},

@@ -7,6 +7,7 @@
 #include "python/bound_task.h"
 #include "python/buffer.h"
 #include "python/channel_ends.h"
+#include "python/core_budget.h"
 #include "python/errors.h"
 #include "python/handles.h"
 #include "python/leaving.h"
@@ -51,6 +52,7 @@ constexpr Register kRegisters[] = {
     register_pool,
     register_wait,
     register_measure,
+    register_core_budget,
     register_leaving,
     register_queue,
     register_channel_ends,

@@ -4,6 +4,7 @@
 
 #include "python/errors.h"
 #include "python/wait.h"
+#include "scheduler/engine_thread.h"
 
 namespace syncyte::python {
 
@@ -15,6 +16,14 @@ struct RequestObject {
 };
 
 RequestObject& self_of(PyObject* object) { return *reinterpret_cast<RequestObject*>(object); }
+
+bool is_pin(const Request& request) { return request.options().purpose == Purpose::kPinnedPrefix; }
+
+// Whoever computes looks at it within a step; who rests has to be told that a pin is gone.
+void give_up(Request& request) {
+    request.cancel();
+    if (is_pin(request)) EngineThread::of_process().wake();
+}
 
 PyObject* token_list(const std::vector<Token>& tokens) {
     PyObject* list = PyList_New(static_cast<Py_ssize_t>(tokens.size()));
@@ -68,10 +77,15 @@ PyObject* wait_for(PyObject* object, Wait wait) {
 
 PyObject* request_next(PyObject* object, PyObject*) { return wait_for(object, &Request::next); }
 
-PyObject* request_finish(PyObject* object, PyObject*) { return wait_for(object, &Request::finish); }
+// Whoever is interrupted here never gets the rest; the exception may keep the request alive for long.
+PyObject* request_finish(PyObject* object, PyObject*) {
+    PyObject* progress = wait_for(object, &Request::finish);
+    if (progress == nullptr) self_of(object).request->cancel();
+    return progress;
+}
 
 PyObject* request_cancel(PyObject* object, PyObject*) {
-    self_of(object).request->cancel();
+    give_up(*self_of(object).request);
     Py_RETURN_NONE;
 }
 
@@ -82,7 +96,7 @@ PyObject* request_prompt_tokens(PyObject* object, void*) {
 void request_dealloc(PyObject* object) {
     RequestObject& self = self_of(object);
     PyTypeObject* type = Py_TYPE(object);
-    if (self.request && !self.ended) self.request->cancel();
+    if (self.request && (!self.ended || is_pin(*self.request))) give_up(*self.request);
     self.request.~Ref();
     type->tp_free(object);
     Py_DECREF(type);
@@ -124,7 +138,7 @@ PyObject* wrap_request(const ModuleState& state, Ref<Request> request) {
     auto* type = reinterpret_cast<PyTypeObject*>(state.request_type);
     PyObject* object = type->tp_alloc(type, 0);
     if (object == nullptr) {
-        request->cancel();
+        give_up(*request);
         return nullptr;
     }
     new (&self_of(object).request) Ref<Request>(std::move(request));

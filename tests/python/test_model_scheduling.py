@@ -1,0 +1,277 @@
+"""What the engine does with many requests: room, refusals, prefixes, giving up, its share of the cores."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from concurrent import interpreters
+from typing import TYPE_CHECKING
+
+import pytest
+from tiny_gguf import write_tiny_gguf
+
+import syncyte
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+LONG = "the a an and or of to in is it that was for on are as with his they at be this have from " * 3
+ENDLESS = 150_000
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Iterator[syncyte.Model]:
+    # A file of its own: nobody else's requests.
+    path = write_tiny_gguf(tmp_path / "own.gguf")
+    with syncyte.Model(path, threads=1, max_sequences=4, context_length=200_000, max_waiting=2) as opened:
+        yield opened
+
+
+def wait_until(condition, seconds: float = 20) -> bool:
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.002)
+    return True
+
+
+def endless(model: syncyte.Model) -> syncyte.Stream:
+    stream = model.stream("the", max_tokens=ENDLESS, ignore_eos=True)
+    next(stream)
+    return stream
+
+
+def rests(model: syncyte.Model) -> bool:
+    """Whether the one who was given up is gone: at most the step that ran already was computed for it."""
+    steps = model.stats().steps
+    if not wait_until(lambda: model.stats().running == 0):
+        return False
+    return model.stats().steps - steps <= 1
+
+
+def test_more_than_may_wait_are_refused(model: syncyte.Model) -> None:
+    streams = [model.stream("the", max_tokens=ENDLESS, ignore_eos=True) for _ in range(6)]
+    with pytest.raises(syncyte.OverloadedError, match="6 requests open"):
+        model.generate("the", max_tokens=1)
+    assert wait_until(lambda: (model.stats().running, model.stats().waiting) == (4, 2))
+    streams.pop().close()
+    assert wait_until(lambda: model.stats().waiting == 1)
+    streams.append(model.stream("the", max_tokens=1))
+    for stream in streams:
+        stream.close()
+    assert wait_until(lambda: model.stats().waiting + model.stats().running == 0)
+    assert model.generate("the", max_tokens=1, ignore_eos=True).tokens
+
+
+def test_max_waiting_is_checked(tiny_model: Path, model: syncyte.Model) -> None:
+    with pytest.raises(ValueError, match="max_waiting must be 0"):
+        syncyte.Model(tiny_model, max_waiting=-1)
+    with pytest.raises(ValueError, match="max_waiting=2, not 3"):
+        syncyte.Model(model.path, max_waiting=3)
+
+
+def test_stats(model: syncyte.Model) -> None:
+    before = model.stats()
+    assert (before.running, before.waiting, before.paused, before.used_cells) == (0, 0, 0, 0)
+    assert before.free_cells == before.cells == model.info.cache_tokens
+    first = model.generate(LONG, max_tokens=8, ignore_eos=True)
+    second = model.generate(LONG + "other " * 20, max_tokens=8, ignore_eos=True)
+    assert wait_until(lambda: model.stats().running == 0)
+    after = model.stats()
+    assert after.reused_tokens == second.usage.reused_tokens > 50
+    computed = first.usage.computed_tokens + second.usage.computed_tokens
+    assert after.computed_tokens == computed + 7 + 7  # the last token of an answer is not computed
+    assert after.used_cells + after.free_cells == after.cells
+    assert after.kept_cells == after.used_cells
+    assert after.shared_cells == second.usage.reused_tokens
+    assert 0 < after.steps <= after.computed_tokens
+    assert after.threads == 1
+    assert "kept_cells=" in repr(after)
+    assert after == syncyte.ModelStats(*after.as_dict().values())
+
+
+def test_a_prefix_is_computed_once_and_stays_while_it_is_pinned(model: syncyte.Model) -> None:
+    with model.prefix(LONG) as prefix:
+        assert prefix.pinned
+        assert prefix.tokens == len(model.tokenize(LONG))
+        assert model.stats().pinned_cells == prefix.tokens
+        assert model.generate(LONG + "a", max_tokens=1).usage.reused_tokens > prefix.tokens - 3
+        assert "pinned" in repr(prefix)
+    assert wait_until(lambda: model.stats().pinned_cells == 0)
+    assert not prefix.pinned
+    prefix.close()
+    again = model.prefix(LONG)
+    assert again.reused_tokens == again.tokens - 1
+    assert model.stats().pinned_cells == again.tokens
+    del again
+    gc.collect()
+    assert wait_until(lambda: model.stats().pinned_cells == 0)
+    warm = model.prefix(LONG, pin=False)
+    assert not warm.pinned
+    assert model.stats().pinned_cells == 0
+
+
+def test_a_pin_does_not_outlive_its_interpreter(model: syncyte.Model) -> None:
+    interpreter = interpreters.create()
+    interpreter.exec(
+        f"import syncyte\nmodel = syncyte.Model({model.path!r})\nprefix = model.prefix({LONG!r})"
+    )
+    assert model.stats().pinned_cells > 50
+    interpreter.close()
+    assert wait_until(lambda: model.stats().pinned_cells == 0)
+
+
+def test_tenants_share_no_prefix(model: syncyte.Model) -> None:
+    with model.prefix(LONG, cache_salt="one"):
+        assert model.prefix(LONG, pin=False, cache_salt="two").reused_tokens == 0
+        assert model.prefix(LONG, pin=False).reused_tokens == 0
+        assert model.prefix(LONG, pin=False, cache_salt="one").reused_tokens > 50
+    with pytest.raises(TypeError, match="cache_salt must be str"):
+        model.prefix(LONG, cache_salt=3)  # type: ignore[arg-type]
+
+
+def test_pins_have_a_bound(tmp_path: Path) -> None:
+    path = write_tiny_gguf(tmp_path / "small.gguf")
+    with syncyte.Model(path, threads=1, context_length=256, max_sequences=1) as small:
+        tokens = (small.tokenize(LONG) * 2)[:100]
+        pins = [small.prefix(tokens)]
+        with pytest.raises(syncyte.OverloadedError, match="pinned prefixes may hold 128 tokens"):
+            small.prefix(tokens[::-1])
+        with pytest.raises(syncyte.OverloadedError, match="100 are pinned"):
+            small.generate(tokens[::-1] * 2, max_tokens=5)
+        pins.clear()
+        gc.collect()
+        assert small.generate(tokens[::-1] * 2, max_tokens=5, ignore_eos=True).finish_reason == "length"
+
+
+def test_more_than_the_cache_holds_pauses_and_ends_well(tmp_path: Path) -> None:
+    with syncyte.Model(write_tiny_gguf(tmp_path / "full.gguf"), threads=1, max_sequences=12) as full:
+        assert full.info.cache_tokens < 12 * 500
+        results: list[syncyte.Completion] = []
+
+        def ask(word: str) -> None:
+            results.append(full.generate(word, max_tokens=500, seed=1, ignore_eos=True))
+
+        threads = [threading.Thread(target=ask, args=(word,)) for word in "abcdefghijkl"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert [len(result.tokens) for result in results] == [500] * 12
+        stats = full.stats()
+        assert stats.pauses > 0
+        assert wait_until(lambda: full.stats().running == 0)
+        assert full.stats().used_cells == full.stats().kept_cells
+
+
+def test_a_closed_or_dropped_stream_frees_its_sequence_within_one_step(model: syncyte.Model) -> None:
+    endless(model).close()
+    assert rests(model)
+    stream = endless(model)
+    del stream
+    gc.collect()
+    assert rests(model)
+
+
+def test_a_generator_closed_around_a_stream_frees_its_sequence(model: syncyte.Model) -> None:
+    def pieces() -> Iterator[str]:
+        yield from endless(model)
+
+    generator = pieces()
+    next(generator)
+    assert model.stats().running == 1
+    generator.close()
+    gc.collect()
+    assert rests(model)
+
+
+def test_an_interpreter_that_goes_frees_its_sequences(model: syncyte.Model) -> None:
+    interpreter = interpreters.create()
+    interpreter.exec(
+        f"import syncyte\nmodel = syncyte.Model({model.path!r})\n"
+        f"stream = model.stream('the', max_tokens={ENDLESS}, ignore_eos=True)\nnext(stream)"
+    )
+    assert model.stats().running == 1
+    interpreter.close()
+    assert rests(model)
+
+
+def test_a_cancelled_future_frees_its_sequence(model: syncyte.Model) -> None:
+    with syncyte.InferencePool(1, model) as pool:
+        future = pool.submit("the", max_tokens=ENDLESS, ignore_eos=True)
+        assert wait_until(lambda: model.stats().running == 1)
+        assert future.cancel()
+        assert wait_until(lambda: model.stats().running == 0)
+        stream = pool.stream("the", max_tokens=ENDLESS, ignore_eos=True)
+        next(stream)
+        stream.close()  # type: ignore[attr-defined]
+        assert wait_until(lambda: model.stats().running == 0)
+
+
+def test_ctrl_c_frees_the_sequence(tiny_model: Path) -> None:
+    script = """
+        import os, signal, sys, threading, time, syncyte
+        model = syncyte.Model(sys.argv[1], threads=1, context_length=200_000, max_sequences=1)
+        def press():
+            while model.stats().running == 0:
+                time.sleep(0.001)
+            os.kill(os.getpid(), signal.SIGINT)
+        threading.Thread(target=press).start()
+        try:
+            model.generate("the", max_tokens=150_000, ignore_eos=True)
+        except KeyboardInterrupt:
+            steps = model.stats().steps
+            end = time.monotonic() + 20
+            while model.stats().running and time.monotonic() < end:
+                time.sleep(0.001)
+            print(model.stats().running, model.stats().steps - steps <= 1)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script), str(tiny_model)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "0 True\n"), done.stderr
+
+
+@pytest.fixture
+def core_budget() -> Iterator[None]:
+    yield
+    syncyte.set_core_budget()
+
+
+@pytest.mark.usefixtures("core_budget")
+def test_the_core_budget_can_be_fixed(tmp_path: Path) -> None:
+    with syncyte.Model(write_tiny_gguf(tmp_path / "cores.gguf"), threads=4) as four:
+
+        def threads() -> int:
+            four.generate("the", max_tokens=3, ignore_eos=True)
+            return four.stats().threads
+
+        syncyte.set_core_budget(engine=2)
+        assert threads() == min(2, len(os.sched_getaffinity(0)))
+        syncyte.set_core_budget(engine=1)
+        assert threads() == 1
+        syncyte.set_core_budget(agents=512)
+        assert threads() == 1
+        syncyte.set_core_budget()
+        assert 1 <= threads() <= 4
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"engine": 0}, ValueError, "engine must be 1 to 512 cores or None, not 0"),
+        ({"agents": -1}, ValueError, "agents must be 0 to 512 cores or None, not -1"),
+        ({"engine": 1000}, ValueError, "engine must be 1 to 512"),
+        ({"engine": 1.5}, TypeError, "engine must be int or None, not float"),
+        ({"agents": "2"}, TypeError, "agents must be int or None, not str"),
+    ],
+)
+def test_a_core_budget_that_makes_no_sense(options, error, message) -> None:
+    with pytest.raises(error, match=message):
+        syncyte.set_core_budget(**options)
