@@ -13,9 +13,12 @@ from concurrent import interpreters
 from concurrent.futures import Executor, Future
 from concurrent.futures import _base as base
 from concurrent.futures.interpreter import BrokenInterpreterPool
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from syncyte import _core, _travel, _worker
+
+if TYPE_CHECKING:
+    from syncyte._fallback import Fallback, Kind
 
 __all__ = ["InterpreterPool", "PoolFuture"]
 
@@ -320,6 +323,11 @@ class InterpreterPool(Executor):
         broken: its futures, and submit(), raise concurrent.futures.interpreter.BrokenInterpreterPool.
     warmup: source text or a callable, run in each worker at the start, before the initializer.
     max_pending: how many tasks may wait; submit() blocks when that many do. None: no limit.
+    fallback: where tasks go whose function or arguments need a module that refuses to be in an interpreter
+        with its own GIL: "process", a child process of the worker's own, or "main", the main interpreter.
+        Only tasks that have not begun go there, so none runs twice. None: they fail with ImportError.
+    requires: packages that tasks need. Each is tried in a child process first. If one of them does not work
+        in interpreters, all tasks go to the fallback; without one, ImportError says why.
 
     All workers start at once and get ready in parallel. When the pool ends, they go to the next pool that
     this interpreter opens: libraries stay imported there, but __main__ and the program's own modules start
@@ -340,6 +348,8 @@ class InterpreterPool(Executor):
         *,
         warmup: str | Callable[[], object] | None = "import json, re",
         max_pending: int | None = None,
+        fallback: Kind = None,
+        requires: Iterable[str] = (),
     ) -> None:
         if max_workers is None:
             max_workers = os.process_cpu_count() or 1
@@ -369,6 +379,13 @@ class InterpreterPool(Executor):
             None if initializer is None else _travel.dump(initializer).data,
             tuple(initargs),
         )
+        self._fallback: Fallback | None = None
+        if fallback is not None or requires:
+            from syncyte._fallback import open_fallback
+
+            self._fallback = open_fallback(fallback, requires, setup)
+            if self._fallback is not None:
+                setup = self._fallback.setup
         self._core = _crew.open_pool(max_workers, max_pending or 0, self._thread_name_prefix, setup)
         _pools[self._core.id] = self
 
@@ -415,7 +432,8 @@ class InterpreterPool(Executor):
         if self._shutdown or self._broken:
             self._refuse()
         try:
-            return PoolFuture(self._core.submit(self._known(fn)[0], args, kwargs or None, *limits))
+            packed = (args, kwargs) if self._fallback is None else self._fallback.pack(args, kwargs)
+            return PoolFuture(self._core.submit(self._known(fn)[0], packed[0], packed[1] or None, *limits))
         except _core.ClosedError:
             self._refuse()
             raise
@@ -443,7 +461,8 @@ class InterpreterPool(Executor):
         end = None if timeout is None else time.monotonic() + timeout
         items = list(zip(*iterables, strict=False))
         try:
-            started = self._core.map(self._known(fn)[0], items, chunksize or 0)
+            packed = items if self._fallback is None else [self._fallback.pack(args, {})[0] for args in items]
+            started = self._core.map(self._known(fn)[0], packed, chunksize or 0)
         except _core.ClosedError:
             self._refuse()
             raise
@@ -461,12 +480,15 @@ class InterpreterPool(Executor):
         if known is not None and known[1].still_holds(fn):
             return known
         dumped = _travel.dump(fn)
-        entry = (_core.Function(dumped.data, dumped.checks is not None), dumped)
+        entry = (self._sent(dumped.data, dumped.checks is not None), dumped)
         if dumped.checks is not None and isinstance(fn, _REMEMBERED):
             if len(self._functions) >= 256:
                 self._functions.clear()
             self._functions[fn] = entry
         return entry
+
+    def _sent(self, data: bytes, keep: bool) -> _core.Function:
+        return _core.Function(data if self._fallback is None else self._fallback.guard(data), keep)
 
     def _submit_whole(
         self,
@@ -477,7 +499,7 @@ class InterpreterPool(Executor):
     ) -> PoolFuture:
         """Carry a call whose parts cannot travel as a queue's message; a function among them, say."""
         try:
-            whole = _core.Function(_travel.dump_call(fn, args, kwargs), False)
+            whole = self._sent(_travel.dump_call(fn, args, kwargs), False)
             return PoolFuture(self._core.submit(whole, (), None, *limits))
         except interpreters.NotShareableError as refusal:
             failed = Future[Any]()
@@ -509,8 +531,17 @@ class InterpreterPool(Executor):
         if failure is not None:
             raise BrokenInterpreterPool("a worker could not start") from _rebuild(failure)
 
+    @property
+    def routed(self) -> dict[str, int]:
+        """How many tasks went to the fallback, by the module that refused; {} without one."""
+        return {} if self._fallback is None else self._fallback.routed()[1]
+
     def stats(self) -> list[dict[str, Any]]:
-        """Return, for each worker: worker, state, interpreter_id, tasks, busy (seconds), restarts."""
+        """Return, for each worker: worker, state, interpreter_id, tasks, busy (seconds), restarts, routed.
+
+        routed: how many of its tasks its interpreter passed on to the fallback.
+        """
+        routed = {} if self._fallback is None else self._fallback.routed()[0]
         return [
             {
                 "worker": index,
@@ -519,6 +550,7 @@ class InterpreterPool(Executor):
                 "tasks": tasks,
                 "busy": busy,
                 "restarts": restarts,
+                "routed": routed.get(interpreter, 0),
             }
             for index, (state, interpreter, tasks, busy, restarts) in enumerate(self._core.stats())
         ]

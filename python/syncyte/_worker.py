@@ -23,6 +23,9 @@ class TaskInterrupted(BaseException):
 _bare_main = frozenset(sys.modules["__main__"].__dict__)
 _shipped: dict[tuple[str, str], bytes] = {}
 _namespaces: dict[str, dict[str, object]] = {}
+# Modules that are stood in for: of what is being loaded under a fallback, and of each shipped thing.
+standing_in: list[AbsentModule] | None = None
+_lacking: dict[tuple[str, str], list[AbsentModule]] = {}
 # Called when the pool that runs here ends.
 at_leave: list[Callable[[], object]] = []
 _main_path: str | None = None
@@ -33,6 +36,10 @@ _main_state = "unloaded"
 def load(data: bytes) -> object:
     """Return the callable that `syncyte._travel.dump` wrote."""
     kind, body = data[:1], data[1:]
+    if kind in (b"F", b"S"):
+        from syncyte import _fallback_worker
+
+        return _fallback_worker.guarded(kind, body)
     if kind == b"N":
         module, _, qualname = body.decode().partition(":")
         target = _import(module)
@@ -46,8 +53,13 @@ def load(data: bytes) -> object:
     entries, payload = pickle.loads(body)
     for key, value in entries:
         if _shipped.get(key) != value:
-            _shipped[key] = value
+            already = len(standing_in or ())
             namespace(key[0])[key[1]] = pickle.loads(value)
+            _shipped[key] = value
+            if standing_in is not None:
+                _lacking[key] = standing_in[already:]
+        elif standing_in is not None:
+            standing_in.extend(_lacking.get(key, ()))
     return pickle.loads(payload)
 
 
@@ -59,6 +71,11 @@ def _import(name: str) -> object:
     return module
 
 
+# Around the reason in an AbsentModule's error.
+ABSENT = " cannot be imported in this interpreter: "
+ADVICE = ". syncyte.on_main() calls functions in the main interpreter."
+
+
 class AbsentModule(types.ModuleType):
     """Stands in for a module that cannot be imported here, until something of it is used.
 
@@ -68,11 +85,7 @@ class AbsentModule(types.ModuleType):
     def __getattr__(self, name: str) -> object:
         if name.startswith("__"):
             raise AttributeError(name)
-        raise ImportError(
-            f"{self.__name__} cannot be imported in this interpreter: {self.__doc__}. "
-            "syncyte.on_main() calls functions in the main interpreter.",
-            name=self.__name__,
-        )
+        raise ImportError(f"{self.__name__}{ABSENT}{self.__doc__}{ADVICE}", name=self.__name__)
 
 
 def first_cause(error: BaseException) -> str:
@@ -87,7 +100,10 @@ def import_or_stand_in(name: str) -> object:
     try:
         return _import(name)
     except ImportError as error:
-        return AbsentModule(name, first_cause(error))
+        absent = AbsentModule(name, first_cause(error))
+        if standing_in is not None:
+            standing_in.append(absent)
+        return absent
 
 
 def namespace(module: str) -> dict[str, object]:
@@ -132,6 +148,9 @@ def set_function_state(fn: types.FunctionType, state: tuple[Any, ...]) -> None:
 
 def describe(error: BaseException) -> tuple[str, str, str, str, str, str]:
     """Return an exception's module, qualified name, name, message, one-line form and full traceback."""
+    described: tuple[str, str, str, str, str, str] | None = getattr(error, "described", None)
+    if described is not None and type(error).__module__ == "syncyte._fallback_worker":
+        return described
     kind = type(error)
     try:
         message = str(error)
@@ -181,6 +200,7 @@ def leave() -> None:
     for name in [name for name in main if name not in _bare_main]:
         del main[name]
     _shipped.clear()
+    _lacking.clear()
     _namespaces.clear()
     for name in [name for name, module in sys.modules.items() if _is_users(name, module)]:
         del sys.modules[name]

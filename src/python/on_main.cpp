@@ -7,6 +7,7 @@
 #include "base/cpu.h"
 #include "python/attach.h"
 #include "python/convert.h"
+#include "python/task.h"
 #include "python/wait.h"
 
 namespace syncyte::python {
@@ -55,10 +56,17 @@ PyObject* call_on_main(PyObject* module, PyObject* asked) {
         // The thread lends itself: it leaves its interpreter and enters the main one with a thread state made
         // for this call. CPython binds PyGILState_Ensure(), which extension modules use, to the state that
         // was attached last, so theirs find the main interpreter too.
+        const Ref<Visits>& visits = Visits::of_this_thread();
+        const std::uint64_t before = visits->begin();
         const Detached detached;
         const Attachment main(PyInterpreterState_Main());
-        answered = answer(*question);
-        if (!answered) trouble = take_error_text();
+        if (visits->wanted()) {
+            answered = answer(*question);
+            if (!answered) trouble = take_error_text();
+        } else {
+            trouble = "the task was interrupted";
+        }
+        visits->end(before);
     }
     if (answered) return from_value(state, *answered);
     PyErr_Format(PyExc_RuntimeError, "the main interpreter could not answer: %s", trouble.c_str());
@@ -81,6 +89,38 @@ PyMethodDef methods[] = {
 };
 
 }  // namespace
+
+const Ref<Visits>& Visits::of_this_thread() {
+    thread_local const Ref<Visits> visits = make_ref<Visits>();
+    return visits;
+}
+
+std::uint64_t Visits::begin() { return present_.exchange(next_id(), std::memory_order_relaxed); }
+
+bool Visits::wanted() const {
+    return unwanted_.load(std::memory_order_relaxed) != present_.load(std::memory_order_relaxed);
+}
+
+std::uint64_t Visits::give_up() {
+    const std::uint64_t visit = present_.load(std::memory_order_relaxed);
+    if (visit != 0) unwanted_.store(visit, std::memory_order_relaxed);
+    return visit;
+}
+
+void Visits::interrupt(std::uint64_t visit, unsigned long ident) const {
+    if (visit == 0 || Py_IsFinalizing() != 0) return;
+    const Attachment main(PyInterpreterState_Main());
+    if (present_.load(std::memory_order_relaxed) != visit) return;
+    PyObject* worker = PyImport_ImportModule("syncyte._worker");
+    PyObject* type = worker == nullptr ? nullptr : PyObject_GetAttrString(worker, "TaskInterrupted");
+    // The import may have let go of the lock.
+    if (type != nullptr && present_.load(std::memory_order_relaxed) == visit) {
+        PyThreadState_SetAsyncExc(ident, type);
+    }
+    PyErr_Clear();
+    Py_XDECREF(type);
+    Py_XDECREF(worker);
+}
 
 int register_on_main(PyObject* module, ModuleState& /*state*/) {
     return PyModule_AddFunctions(module, methods);

@@ -56,6 +56,7 @@ void Worker::live() {
         Attachment attachment(interpreter_);
         thread_ident_ = PyThread_get_thread_ident();
         parker_ = &Parker::of_this_thread();
+        visits_ = Visits::of_this_thread();
         const std::unique_ptr<Desk> desk = Desk::open(interpreter_id_);
         if (desk == nullptr) {
             post->pool->fail(broken("syncyte cannot be imported in a new interpreter: " + error_text()));
@@ -180,18 +181,25 @@ std::optional<int> Worker::set_aside(const Job* job) {
 void Worker::interrupt(const Pool* pool, const Job* job) {
     const std::lock_guard lock(interrupt_mutex_);
     if (!present_ || !does(pool, job)) return;
-    Attachment visitor(interpreter_);
-    if (!does(pool, job)) return;  // now for certain: it changes only under the lock we hold
-    PyObject* module = PyImport_ImportModule("syncyte._worker");
-    PyObject* type = module == nullptr ? nullptr : PyObject_GetAttrString(module, "TaskInterrupted");
-    if (type != nullptr) {
-        interrupted_ = true;
-        PyThreadState_SetAsyncExc(thread_ident_, type);
-        parker_->interrupt();
+    std::uint64_t visit = 0;
+    {
+        const Attachment visitor(interpreter_);
+        if (!does(pool, job)) return;  // now for certain: it changes only under the lock we hold
+        PyObject* module = PyImport_ImportModule("syncyte._worker");
+        PyObject* type = module == nullptr ? nullptr : PyObject_GetAttrString(module, "TaskInterrupted");
+        if (type != nullptr) {
+            interrupted_ = true;
+            PyThreadState_SetAsyncExc(thread_ident_, type);
+            visit = visits_->give_up();
+            parker_->interrupt();
+        }
+        PyErr_Clear();
+        Py_XDECREF(type);
+        Py_XDECREF(module);
     }
-    PyErr_Clear();
-    Py_XDECREF(type);
-    Py_XDECREF(module);
+    if (visit == 0) return;
+    visits_->interrupt(visit, thread_ident_);
+    parker_->interrupt();  // for a wait there that began, or looked up, too early
 }
 
 }  // namespace syncyte::python

@@ -14,6 +14,7 @@
 #include "channel/channel.h"
 #include "python/attach.h"
 #include "python/desk.h"
+#include "python/on_main.h"
 #include "python/pool.h"
 
 namespace syncyte::python {
@@ -70,6 +71,7 @@ class Worker : public RefCounted {
     bool present_ = false;            // the thread is inside its interpreter
     unsigned long thread_ident_ = 0;  // as Python knows the thread
     Parker* parker_ = nullptr;
+    Ref<Visits> visits_;                      // of the thread, to the main interpreter
     std::atomic<const Pool*> pool_{nullptr};  // these three change under the interpreter's own lock
     std::atomic<const Job*> job_{nullptr};
     bool interrupted_ = false;

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+import subprocess
+import sysconfig
+from pathlib import Path
 
 import pytest
 from tiny_gguf import write_tiny_gguf
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +18,29 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Open it with threads=1: on a busy machine more threads only wait for each other.
     """
     return write_tiny_gguf(tmp_path_factory.mktemp("models") / "tiny.gguf")
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with all of extensions/*.c compiled."""
+    folder = tmp_path_factory.mktemp("extensions")
+    include = sysconfig.get_path("include")
+    compiler = os.environ.get("CC", "gcc-16")
+    compilers = []
+    for source in sorted(Path(__file__).with_name("extensions").glob("*.c")):
+        target = folder / (source.stem + sysconfig.get_config_var("EXT_SUFFIX"))
+        words = [
+            compiler,
+            "-shared",
+            "-fPIC",
+            "-O1",
+            "-Wall",
+            "-Werror",
+            f"-I{include}",
+            str(source),
+            "-o",
+            str(target),
+        ]
+        compilers.append(subprocess.Popen(words))
+    assert [compiler.wait() for compiler in compilers] == [0] * len(compilers)
+    return folder

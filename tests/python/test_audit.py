@@ -16,36 +16,9 @@ from syncyte._audit.audit import audit
 from syncyte._audit.report import Extension, Package, Verdict, as_json
 from syncyte.cli import _audit as command
 
-_SOURCES = Path(__file__).with_name("extensions")
 _SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
 # Long enough for a busy machine; the one module that hangs is given less.
 _TIMEOUT = 60.0
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with all of extensions/*.c compiled."""
-    folder = tmp_path_factory.mktemp("extensions")
-    include = sysconfig.get_path("include")
-    compiler = os.environ.get("CC", "gcc-16")
-    compilers = []
-    for source in sorted(_SOURCES.glob("*.c")):
-        target = folder / (source.stem + _SUFFIX)
-        words = [
-            compiler,
-            "-shared",
-            "-fPIC",
-            "-O1",
-            "-Wall",
-            "-Werror",
-            f"-I{include}",
-            str(source),
-            "-o",
-            str(target),
-        ]
-        compilers.append(subprocess.Popen(words))
-    assert [compiler.wait() for compiler in compilers] == [0] * len(compilers)
-    return folder
 
 
 @pytest.fixture(scope="module")
