@@ -81,6 +81,10 @@ class Fallback:
             self._child = pickle.dumps((setup[0], _fallback_child.dumps(setup)), 5)
         weakref.finalize(self, _forget, self._key).atexit = False
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """With a pool that travels: what its tasks need, wherever they are submitted."""
+        return _visit, (self._key, self._refused, self._child)
+
     @property
     def setup(self) -> Setup:
         """The pool's setup with warm-up and initializer guarded; without them if all tasks go elsewhere."""
@@ -110,6 +114,12 @@ class Fallback:
             "syncyte._fallback_main:routed", self._key
         )
         return found
+
+
+def _visit(key: str, refused: tuple[str, str] | None, child: bytes | None) -> Fallback:
+    fallback = Fallback.__new__(Fallback)
+    fallback._key, fallback._refused, fallback._child = key, refused, child
+    return fallback
 
 
 def _forget(key: str) -> None:

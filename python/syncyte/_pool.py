@@ -15,16 +15,17 @@ from concurrent.futures import _base as base
 from concurrent.futures.interpreter import BrokenInterpreterPool
 from typing import TYPE_CHECKING, Any, Literal
 
-from syncyte import _core, _travel, _worker
+from syncyte import _core, _fork, _pool_map, _travel, _worker
+from syncyte._outcome import CANCELLED, RETURNED, rebuild
 
 if TYPE_CHECKING:
     from syncyte._fallback import Fallback, Kind
 
 __all__ = ["InterpreterPool", "PoolFuture"]
 
-# How a task ended, as the core numbers it.
-_RETURNED, _RAISED, _CANCELLED, _TIMED_OUT, _BROKEN = range(5)
 _STATES = ("starting", "idle", "busy", "gone")
+# What a worker needs for itself: its interpreter, the warm-up, and room to report an error.
+_LEAST_MEMORY = 32 << 20
 
 # Of this interpreter: its workers, their interpreters, the futures somebody waits for by other means than
 # result(), and its open pools by id.
@@ -32,6 +33,9 @@ _crew = _core.Crew()
 _interpreters: list[interpreters.Interpreter] = []
 _watched: dict[int, PoolFuture] = {}
 _pools: weakref.WeakValueDictionary[int, InterpreterPool] = weakref.WeakValueDictionary()
+# Pools of other interpreters that are known here, by id.
+_visited: weakref.WeakValueDictionary[int, InterpreterPool] = weakref.WeakValueDictionary()
+_process = os.getpid()
 _lazy = threading.Lock()
 _exiting = False
 
@@ -43,12 +47,12 @@ _REMEMBERED = (types.FunctionType, types.BuiltinFunctionType, type)
 type _Limits = tuple[float | None, float | None, int, int]
 
 
-def _open() -> tuple[int, int]:
-    """Make an interpreter: its id, and where its state is. Called by a new worker's thread."""
+def _live(worker: int) -> None:
+    """A worker's life, on its thread; as long as the call runs, nobody can close the interpreter."""
     interpreter = interpreters.create()
     _interpreters.append(interpreter)
     interpreter.exec(f"import sys; sys.path[:] = {sys.path!r}")
-    return interpreter.id, interpreter.call(_core.interpreter_address)
+    interpreter.call(_core._live_here, worker)
 
 
 def _deliver(kind: int, id: int) -> None:
@@ -67,6 +71,8 @@ def _close_all() -> None:
     """Finish what was submitted, end the workers, close their interpreters; before the interpreter's exit."""
     global _exiting
     _exiting = True
+    if os.getpid() != _process:  # forked behind Python's back: the threads to wait for are not here
+        return
     for pool in list(_pools.values()):
         pool.shutdown(wait=False)
     _crew.dismiss()
@@ -75,28 +81,12 @@ def _close_all() -> None:
         try:
             if interrupted:
                 _interrupt_running()
-            elif _closed_by_others():
-                _wait_briefly()
             else:
                 _crew.wait_gone(None)
             break
         except KeyboardInterrupt:
             interrupted = True
-    _crew.stop()
-    for interpreter in _interpreters:
-        with contextlib.suppress(interpreters.InterpreterNotFoundError):
-            interpreter.close()
-    _interpreters.clear()
-
-
-def _closed_by_others() -> bool:
-    """Whether somebody closed an interpreter of ours: CPython never lets its worker's thread go on."""
-    return not {ours.id for ours in _interpreters} <= {found.id for found in interpreters.list_all()}
-
-
-def _wait_briefly() -> None:
-    with contextlib.suppress(TimeoutError):
-        _crew.wait_gone(1)
+    _close(_crew)
 
 
 def _interrupt_running() -> None:
@@ -119,6 +109,28 @@ def _interrupt_running() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
+def _let_go() -> None:
+    """Close the interpreters that wait for the next pool; before a fork."""
+    global _crew
+    idle, _crew = _crew, _core.Crew()
+    idle.dismiss()
+    idle.wait_gone(None)
+    _close(idle)
+
+
+def _close(crew: _core.Crew) -> None:
+    crew.stop()
+    while _interpreters:
+        with contextlib.suppress(interpreters.InterpreterNotFoundError):
+            _interpreters.pop().close()
+
+
+def _note_process() -> None:
+    global _process
+    _process = os.getpid()
+
+
+os.register_at_fork(after_in_child=_note_process)
 threading._register_atexit(_close_all)  # type: ignore[attr-defined]
 
 
@@ -137,6 +149,10 @@ class PoolFuture(Future[Any]):
 
     def __init__(self, task: _core.Task) -> None:
         self._task = task
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As a future of the same task, in whichever interpreter it arrives."""
+        return PoolFuture, (self._task.travelling(),)
 
     @property
     def worker(self) -> int | None:
@@ -161,7 +177,7 @@ class PoolFuture(Future[Any]):
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """As concurrent.futures.Future.exception."""
         self._task.wait(timeout)
-        if self._task.ending == _CANCELLED:
+        if self._task.ending == CANCELLED:
             raise base.CancelledError
         return self._exception
 
@@ -175,7 +191,7 @@ class PoolFuture(Future[Any]):
 
     def cancelled(self) -> bool:
         """Whether the task was cancelled."""
-        return self._task.ending == _CANCELLED
+        return self._task.ending == CANCELLED
 
     def cancel(self) -> bool:
         """End the task; False when it is over.
@@ -186,13 +202,13 @@ class PoolFuture(Future[Any]):
             if "_own_condition" in self.__dict__:
                 self._finish()
             return True
-        return self._task.ending == _CANCELLED
+        return self._task.ending == CANCELLED
 
     def _failure(self) -> BaseException:
-        if self._task.ending == _CANCELLED:
+        if self._task.ending == CANCELLED:
             return base.CancelledError()
         if self._error is None:
-            self._error = _rebuild(self._task.failure())
+            self._error = rebuild(self._task.failure())
         return self._error
 
     # What concurrent.futures' own code reads and writes.
@@ -207,22 +223,22 @@ class PoolFuture(Future[Any]):
                     self._settle()
                     assert self._settled is not None
                     return self._settled
-            return base.CANCELLED_AND_NOTIFIED if self._task.ending == _CANCELLED else base.FINISHED
+            return base.CANCELLED_AND_NOTIFIED if self._task.ending == CANCELLED else base.FINISHED
         return base.RUNNING if self._task.running() else base.PENDING
 
     @property
     def _result(self) -> Any:  # type: ignore[override]
-        return self._task.result() if self._task.ending == _RETURNED else None
+        return self._task.result() if self._task.ending == RETURNED else None
 
     @property
     def _exception(self) -> BaseException | None:  # type: ignore[override]
-        if self._task.ending == _RETURNED:
+        if self._task.ending == RETURNED:
             try:
                 self._task.result()
             except BaseException as error:  # it travelled, but cannot be rebuilt here
                 return error
             return None
-        return None if self._task.ending in (None, _CANCELLED) else self._failure()
+        return None if self._task.ending in (None, CANCELLED) else self._failure()
 
     @property
     def _condition(self) -> threading.Condition:  # type: ignore[override]
@@ -245,11 +261,11 @@ class PoolFuture(Future[Any]):
         if self._settled is not None or not self._task.done():
             return
         ending = self._task.ending
-        self._settled = base.CANCELLED_AND_NOTIFIED if ending == _CANCELLED else base.FINISHED
+        self._settled = base.CANCELLED_AND_NOTIFIED if ending == CANCELLED else base.FINISHED
         for waiter in self._waiters:
-            if ending == _CANCELLED:
+            if ending == CANCELLED:
                 waiter.add_cancelled(self)
-            elif ending == _RETURNED:
+            elif ending == RETURNED:
                 waiter.add_result(self)
             else:
                 waiter.add_exception(self)
@@ -268,27 +284,6 @@ class PoolFuture(Future[Any]):
                 base.LOGGER.exception("exception calling callback for %r", self)
 
 
-def _rebuild(failure: tuple[int, BaseException | None, tuple[str, ...] | None, str]) -> BaseException:
-    """Return the exception that stands for a task which did not return."""
-    ending, exception, display, message = failure
-    if ending == _CANCELLED:
-        return base.CancelledError()
-    if ending == _TIMED_OUT:
-        return TimeoutError(message)
-    if ending == _BROKEN:
-        return BrokenInterpreterPool(message)
-    if display is None:
-        return exception or _core.Error(message)
-    module, qualname, name, text, line, shown = display
-    kind = types.SimpleNamespace(__name__=name, __qualname__=qualname, __module__=module)
-    info = types.SimpleNamespace(type=kind, msg=text, formatted=line, errdisplay=shown)
-    cause = interpreters.ExecutionFailed(info)
-    if exception is None:
-        exception = _core.Error(f"{module}.{qualname}: {text} (the exception itself could not travel)")
-    exception.__cause__ = cause
-    return exception
-
-
 def _main_script() -> tuple[str | None, str | None]:
     """Return path and module name of the program's script, for workers that look for its classes."""
     if interpreters.get_current() != interpreters.get_main():
@@ -302,16 +297,14 @@ def _main_script() -> tuple[str | None, str | None]:
     return (None if path is None else str(os.path.abspath(path))), None  # noqa: PTH100
 
 
-def _results(started: _core.Map, end: float | None) -> Iterator[Any]:
-    try:
-        while batch := started.take(None if end is None else max(0.0, end - time.monotonic())):
-            if isinstance(batch, tuple):
-                raise _rebuild(batch)
-            batch.reverse()
-            while batch:
-                yield batch.pop()
-    finally:
-        started.stop()
+def _visit(core: _core.Pool, name: str, fallback: Fallback | None) -> InterpreterPool:
+    """Return the object that stands for a pool here: the one that opened it, where that is."""
+    found = _pools.get(core.id) or _visited.get(core.id)
+    if found is None:
+        found = InterpreterPool.__new__(InterpreterPool)
+        found._take(core, name, fallback)
+        _visited[core.id] = found
+    return found
 
 
 class InterpreterPool(Executor):
@@ -322,12 +315,16 @@ class InterpreterPool(Executor):
     initializer, initargs: called once in each worker before its first task. When it raises, the pool is
         broken: its futures, and submit(), raise concurrent.futures.interpreter.BrokenInterpreterPool.
     warmup: source text or a callable, run in each worker at the start, before the initializer.
+    recycle_after: after so many tasks a worker's interpreter goes back to its warm state: modules that tasks
+        imported or changed are reset, __main__ is empty, and the initializer runs again. None: never.
     max_pending: how many tasks may wait; submit() blocks when that many do. None: no limit.
     fallback: where tasks go whose function or arguments need a module that refuses to be in an interpreter
         with its own GIL: "process", a child process of the worker's own, or "main", the main interpreter.
         Only tasks that have not begun go there, so none runs twice. None: they fail with ImportError.
     requires: packages that tasks need. Each is tried in a child process first. If one of them does not work
         in interpreters, all tasks go to the fallback; without one, ImportError says why.
+    memory_limit: bytes that a worker's interpreter may hold, its imports included. An allocation beyond it
+        fails in the task with MemoryError, and the worker is recycled. None: no limit.
 
     All workers start at once and get ready in parallel. When the pool ends, they go to the next pool that
     this interpreter opens: libraries stay imported there, but __main__ and the program's own modules start
@@ -335,6 +332,9 @@ class InterpreterPool(Executor):
 
     Functions travel by name where other interpreters can import them; those of __main__, lambdas and
     closures by their code, with the globals they use. Arguments and results travel as a queue's messages do.
+
+    The pool itself can travel too, to tasks of its own or to any other interpreter. It ends with the object
+    that opened it. A task that waits for tasks of its own pool runs them itself, or a spare worker does.
     """
 
     _counter = itertools.count().__next__
@@ -347,9 +347,11 @@ class InterpreterPool(Executor):
         initargs: tuple[Any, ...] = (),
         *,
         warmup: str | Callable[[], object] | None = "import json, re",
+        recycle_after: int | None = None,
         max_pending: int | None = None,
         fallback: Kind = None,
         requires: Iterable[str] = (),
+        memory_limit: int | None = None,
     ) -> None:
         if max_workers is None:
             max_workers = os.process_cpu_count() or 1
@@ -357,8 +359,14 @@ class InterpreterPool(Executor):
             raise ValueError("max_workers must be greater than 0")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
-        if max_pending is not None and max_pending <= 0:
-            raise ValueError("max_pending must be greater than 0")
+        for name, limit in (("max_pending", max_pending), ("recycle_after", recycle_after)):
+            if limit is not None and limit <= 0:
+                raise ValueError(f"{name} must be greater than 0")
+        if memory_limit is not None and memory_limit < _LEAST_MEMORY:
+            raise ValueError(
+                f"memory_limit must be at least {_LEAST_MEMORY} bytes, what an interpreter needs for itself, "
+                f"not {memory_limit}"
+            )
         if _worker.is_loading_main():
             raise RuntimeError(
                 "a pool was opened while an interpreter was importing the program's script for its classes; "
@@ -366,28 +374,57 @@ class InterpreterPool(Executor):
             )
         if _exiting:
             raise RuntimeError("cannot open a pool after interpreter shutdown")
-        self._max_workers = max_workers
-        self._thread_name_prefix = thread_name_prefix or f"InterpreterPool-{self._counter()}"
-        self._shutdown = False
-        self._broken: str | bool = False
-        self._bounded = max_pending is not None
-        self._functions: dict[object, tuple[_core.Function, _travel.Dumped]] = {}
+        if _core._is_main():
+            _fork.guard(_let_go)
         setup = (
             sys.path[:],
             *_main_script(),
             warmup if warmup is None or isinstance(warmup, str) else _travel.dump(warmup).data,
             None if initializer is None else _travel.dump(initializer).data,
             tuple(initargs),
+            recycle_after is not None or memory_limit is not None,
         )
-        self._fallback: Fallback | None = None
+        passed: Fallback | None = None
         if fallback is not None or requires:
             from syncyte._fallback import open_fallback
 
-            self._fallback = open_fallback(fallback, requires, setup)
-            if self._fallback is not None:
-                setup = self._fallback.setup
-        self._core = _crew.open_pool(max_workers, max_pending or 0, self._thread_name_prefix, setup)
-        _pools[self._core.id] = self
+            passed = open_fallback(fallback, requires, setup)
+            if passed is not None:
+                setup = passed.setup
+        name = thread_name_prefix or f"InterpreterPool-{self._counter()}"
+        core = _crew.open_pool(
+            max_workers, max_pending or 0, recycle_after or 0, memory_limit or 0, name, setup
+        )
+        self._take(core, name, passed)
+        _pools[core.id] = self
+
+    def _take(self, core: _core.Pool, name: str, fallback: Fallback | None) -> None:
+        self._core = core
+        self._fallback = fallback
+        self._thread_name_prefix = name
+        self._shutdown = False
+        self._broken: str | bool = False
+        self._functions: dict[object, tuple[_core.Function, _travel.Dumped]] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As the same pool, seen from another interpreter; it ends with the object that opened it."""
+        return _visit, (self._core.travelling(), self._thread_name_prefix, self._fallback)
+
+    @property
+    def _max_workers(self) -> int:
+        return self._core.size
+
+    def resize(self, max_workers: int) -> None:
+        """Change how many workers there are. New ones get ready in parallel; tasks that run are finished.
+
+        Of those beyond `max_workers`, each leaves when it has no task, and waits for the next pool, or the
+        next resize().
+        """
+        if max_workers <= 0:
+            raise ValueError("max_workers must be greater than 0")
+        if self._shutdown or self._broken or self._core.foreign:
+            raise self._refusal()
+        self._core.resize(max_workers)
 
     async def run(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Submit and await: the result of `fn(*args, **kwargs)`. Cancelling the await interrupts the task."""
@@ -400,7 +437,7 @@ class InterpreterPool(Executor):
 
         A busy worker does so as soon as its task is over, before any other.
         """
-        return [self._submit(fn, args, kwargs, (None, None, 0, place)) for place in range(self._max_workers)]
+        return [self._submit(fn, args, kwargs, (None, None, 0, place)) for place in range(self._core.size)]
 
     def options(
         self, *, timeout: float | None = None, deadline: float | None = None, priority: int = 0
@@ -429,14 +466,13 @@ class InterpreterPool(Executor):
         kwargs: dict[str, Any],
         limits: _Limits | tuple[()],
     ) -> PoolFuture:
-        if self._shutdown or self._broken:
-            self._refuse()
+        if self._shutdown or self._broken or self._core.foreign:
+            raise self._refusal()
         try:
             packed = (args, kwargs) if self._fallback is None else self._fallback.pack(args, kwargs)
             return PoolFuture(self._core.submit(self._known(fn)[0], packed[0], packed[1] or None, *limits))
         except _core.ClosedError:
-            self._refuse()
-            raise
+            raise self._refusal() from None
         except Exception:
             return self._submit_whole(fn, args, kwargs, limits)
 
@@ -451,25 +487,40 @@ class InterpreterPool(Executor):
         """As concurrent.futures.Executor.map.
 
         chunksize: how many calls a worker takes at a time; by default as many as take it about 0.2 ms.
+        buffersize: how many items may be taken from the iterables before their results are fetched. With a
+            buffersize, or in a pool with max_pending, items are taken as they are needed, else all at once.
         """
-        if buffersize is not None or self._bounded or not iterables:
-            return super().map(fn, *iterables, timeout=timeout, buffersize=buffersize)
         if chunksize is not None and chunksize < 1:
             raise ValueError("chunksize must be >= 1")
-        if self._shutdown or self._broken:
-            self._refuse()
+        if buffersize is not None:
+            if not isinstance(buffersize, int):
+                raise TypeError("buffersize must be an integer or None")
+            if buffersize < 1:
+                raise ValueError("buffersize must be None or > 0")
+        if self._shutdown or self._broken or self._core.foreign:
+            raise self._refusal()
         end = None if timeout is None else time.monotonic() + timeout
-        items = list(zip(*iterables, strict=False))
+        items = zip(*iterables, strict=False)
+        if buffersize is not None or self._core.max_pending:
+            return _pool_map.windowed(self, fn, items, chunksize, buffersize, end)
+        found = list(items)
         try:
-            packed = items if self._fallback is None else [self._fallback.pack(args, {})[0] for args in items]
-            started = self._core.map(self._known(fn)[0], packed, chunksize or 0)
-        except _core.ClosedError:
-            self._refuse()
+            started = self._map(fn, found, chunksize or 0)
+        except _core.Error, RuntimeError:
             raise
         except Exception:
             # Something cannot travel as a message: call by call then, so that only that one fails.
-            return super().map(fn, *zip(*items, strict=True), timeout=timeout) if items else iter(())
-        return _results(started, end)
+            return super().map(fn, *zip(*found, strict=True), timeout=timeout) if found else iter(())
+        return _pool_map.results(started, end)
+
+    def _map(
+        self, fn: Callable[..., Any], items: list[tuple[Any, ...]], chunksize: int, runners: int = 1 << 30
+    ) -> _core.Map:
+        packed = items if self._fallback is None else [self._fallback.pack(args, {})[0] for args in items]
+        try:
+            return self._core.map(self._known(fn)[0], packed, chunksize, runners)
+        except _core.ClosedError:
+            raise self._refusal() from None
 
     def _known(self, fn: Callable[..., Any]) -> tuple[_core.Function, _travel.Dumped]:
         """Return `fn` as the workers know it, made anew when what it carries has changed."""
@@ -506,30 +557,37 @@ class InterpreterPool(Executor):
             failed.set_exception(refusal)
             return failed  # type: ignore[return-value]
 
-    def _refuse(self) -> None:
+    def _refusal(self) -> RuntimeError:
+        """Why a pool that takes no tasks does not."""
+        if self._core.foreign:
+            return RuntimeError(_fork.FOREIGN)
         if self._broken:
-            raise BrokenInterpreterPool(self._broken)
+            return BrokenInterpreterPool(self._broken)
+        failure = self._core.failure()
+        if failure is not None:
+            return BrokenInterpreterPool(f"a worker could not start: {rebuild(failure)}")
         if _exiting:
-            raise RuntimeError("cannot schedule new futures after interpreter shutdown")
-        if self._shutdown:
-            raise RuntimeError("cannot schedule new futures after shutdown")
+            return RuntimeError("cannot schedule new futures after interpreter shutdown")
+        return RuntimeError("cannot schedule new futures after shutdown")
 
     def _break(self) -> None:
         """Say why no worker can serve, and fail what waits; on the notifier's thread."""
         failure = self._core.failure()
         if failure is None or self._broken:
             return
-        error = _rebuild(failure)
+        error = rebuild(failure)
         base.LOGGER.critical("Exception in initializer:", exc_info=error)
         self._broken = f"a worker could not start, the pool is not usable anymore: {error}"
         self._core.break_waiting(self._broken)
 
     def wait_ready(self, timeout: float | None = None) -> None:
         """Block until every worker is warm. TimeoutError; BrokenInterpreterPool when one could not start."""
+        if self._core.foreign:
+            raise self._refusal()
         self._core.wait_ready(timeout)
         failure = self._core.failure()
         if failure is not None:
-            raise BrokenInterpreterPool("a worker could not start") from _rebuild(failure)
+            raise BrokenInterpreterPool("a worker could not start") from rebuild(failure)
 
     @property
     def routed(self) -> dict[str, int]:
@@ -537,22 +595,29 @@ class InterpreterPool(Executor):
         return {} if self._fallback is None else self._fallback.routed()[1]
 
     def stats(self) -> list[dict[str, Any]]:
-        """Return, for each worker: worker, state, interpreter_id, tasks, busy (seconds), restarts, routed.
+        """Return for each worker: worker, state, interpreter_id, tasks, busy, restarts, recycles, memory,
+        routed.
 
-        routed: how many of its tasks its interpreter passed on to the fallback.
+        busy: seconds. restarts: how often it was stuck in a call and replaced. memory: bytes that its
+        interpreter holds, None where they are not counted. Spare workers, and those that are to leave, are
+        listed while they are there. routed: how many of its tasks its interpreter passed on to the fallback.
         """
+        if self._core.foreign:
+            return []
         routed = {} if self._fallback is None else self._fallback.routed()[0]
         return [
             {
-                "worker": index,
+                "worker": place,
                 "state": _STATES[state],
                 "interpreter_id": None if interpreter < 0 else interpreter,
                 "tasks": tasks,
                 "busy": busy,
                 "restarts": restarts,
+                "recycles": recycles,
+                "memory": None if memory < 0 else memory,
                 "routed": routed.get(interpreter, 0),
             }
-            for index, (state, interpreter, tasks, busy, restarts) in enumerate(self._core.stats())
+            for place, state, interpreter, tasks, busy, restarts, recycles, memory in self._core.stats()
         ]
 
     def __exit__(
@@ -571,8 +636,12 @@ class InterpreterPool(Executor):
         return False
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """As concurrent.futures.Executor.shutdown."""
+        """As concurrent.futures.Executor.shutdown. A task cannot wait for the end of its own pool."""
         self._shutdown = True
+        if self._core.foreign:
+            return
+        if wait and self._core.in_task():
+            raise RuntimeError("a task cannot wait for the end of its own pool: shutdown(wait=False)")
         if cancel_futures:
             self._core.cancel_waiting()
         self._core.close()

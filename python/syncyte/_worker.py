@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-_Setup = tuple[list[str], str | None, str | None, str | bytes | None, bytes | None, tuple[object, ...]]
+# sys.path, path and name of the script, warm-up, initializer and its arguments, whether it will be recycled.
+_Setup = tuple[list[str], str | None, str | None, str | bytes | None, bytes | None, tuple[object, ...], bool]
 
 
 class TaskInterrupted(BaseException):
@@ -18,6 +19,21 @@ class TaskInterrupted(BaseException):
     Its finally clauses and context managers run. What a task does after catching it is dropped.
     """
 
+
+# What tasks change in sys, as it is in a new interpreter.
+_SYSTEM = (
+    "stdin",
+    "stdout",
+    "stderr",
+    "excepthook",
+    "displayhook",
+    "unraisablehook",
+    "breakpointhook",
+)
+_LISTS = ("meta_path", "path_hooks", "argv", "warnoptions")
+_system = {name: getattr(sys, name) for name in _SYSTEM}
+_lists = {name: list(getattr(sys, name)) for name in _LISTS}
+_recursion_limit = sys.getrecursionlimit()
 
 # The names a bare __main__ has, and what was last shipped into each namespace: (module, name) -> bytes.
 _bare_main = frozenset(sys.modules["__main__"].__dict__)
@@ -169,9 +185,7 @@ def describe(error: BaseException) -> tuple[str, str, str, str, str, str]:
 
 def enter(setup: _Setup) -> None:
     """Prepare this interpreter for a pool; called in each worker before its first task."""
-    global _main_path, _main_name, _main_state
-    path, _main_path, _main_name, warmup, initializer, initargs = setup
-    _main_state = "unloaded"
+    path, _, _, warmup, _, _, recycles = setup
     sys.path[:] = path
     os.reload_environ()
     # Lines of several workers do not mix, and none waits for an exit to appear.
@@ -179,19 +193,64 @@ def enter(setup: _Setup) -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(line_buffering=True)
-    sys.modules["__main__"].__dict__["__getattr__"] = _main_attribute
     if isinstance(warmup, str):
         exec(compile(warmup, "<warmup>", "exec"), {"__name__": "<warmup>"})
     elif warmup is not None:
         load(warmup)()  # type: ignore[operator]
+    if recycles:
+        from syncyte import _recycle
+
+        _recycle.remember()
+    _begin(setup)
+
+
+def _begin(setup: _Setup) -> None:
+    global _main_path, _main_name, _main_state
+    _, _main_path, _main_name, _, initializer, initargs, _ = setup
+    _main_state = "unloaded"
+    sys.modules["__main__"].__dict__["__getattr__"] = _main_attribute
     if initializer is not None:
         load(initializer)(*initargs)  # type: ignore[operator]
 
 
+def recycle(setup: _Setup) -> None:
+    """Return this interpreter to what it was after the warm-up, and begin again."""
+    from syncyte import _recycle
+
+    _forget()
+    sys.path[:] = setup[0]
+    _recycle.restore()
+    os.reload_environ()
+    _begin(setup)
+
+
 def leave() -> None:
     """Forget what the pool's tasks brought along; imported libraries stay warm."""
+    changed = _forget()
+    for name in [name for name, module in sys.modules.items() if is_of_program(name, module)]:
+        del sys.modules[name]
+        changed = True
+    if changed:
+        import gc
+
+        gc.collect()
+    if "threading" in sys.modules:
+        from syncyte import _recycle
+
+        _recycle.end_threads()
+
+
+def _forget() -> bool:
+    """Empty what tasks have filled; whether there was anything."""
     while at_leave:
         at_leave.pop()()
+    for name, value in _system.items():
+        setattr(sys, name, value)
+    for name, values in _lists.items():
+        setattr(sys, name, values[:])
+    sys.setrecursionlimit(_recursion_limit)
+    sys.settrace(None)
+    sys.setprofile(None)
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()
@@ -202,16 +261,10 @@ def leave() -> None:
     _shipped.clear()
     _lacking.clear()
     _namespaces.clear()
-    for name in [name for name, module in sys.modules.items() if _is_users(name, module)]:
-        del sys.modules[name]
-        changed = True
-    if changed:
-        import gc
-
-        gc.collect()
+    return changed
 
 
-def _is_users(name: str, module: object) -> bool:
+def is_of_program(name: str, module: object) -> bool:
     """Whether a module is the program's own: neither the standard library's nor an installed package's."""
     top = name.partition(".")[0]
     if top in sys.stdlib_module_names or top in ("__main__", "syncyte"):

@@ -10,6 +10,7 @@
 #include "python/errors.h"
 #include "python/map.h"
 #include "python/wait.h"
+#include "python/worker.h"
 
 namespace syncyte::python {
 
@@ -20,6 +21,7 @@ constexpr std::size_t kMostResults = 256;
 
 struct MapObject {
     PyObject_HEAD Ref<Map> map;
+    Ref<Pool> pool;
     std::size_t next;  // the first result not taken yet
 };
 
@@ -29,6 +31,7 @@ void dealloc_map(PyObject* self) {
     PyTypeObject* type = Py_TYPE(self);
     if (cast(self)->map) cast(self)->map->stop(Error(ErrorCode::kCancelled));
     cast(self)->map.~Ref();
+    cast(self)->pool.~Ref();
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -43,6 +46,12 @@ PyObject* take(PyObject* self, PyObject* timeout) {
     if (object->next >= map.size()) return PyList_New(0);
     if (map.state(object->next) == Map::State::kOpen) {
         const std::size_t index = object->next;
+        Worker* here = Worker::of_this_thread();
+        if (here != nullptr && deadline == Deadline::never() && here->can_help(*object->pool)) {
+            // A task that waits for others of its own pool does what nobody else has begun.
+            const Ref<Job> helper = map.helper(object->pool, index);
+            if (!here->help(*helper)) return nullptr;
+        }
         const Result<void> waited =
             call_detached(deadline, [&](Deadline until) { return map.wait(index, until); });
         if (!waited && waited.error().code == ErrorCode::kInterrupted) return nullptr;
@@ -73,16 +82,24 @@ PyObject* stop(PyObject* self, PyObject*) {
     Py_RETURN_NONE;
 }
 
+PyObject* get_cost(PyObject* self, void*) { return PyFloat_FromDouble(cast(self)->map->cost()); }
+
 PyMethodDef map_methods[] = {
     {"take", take, METH_O, "take(timeout): the next results; [] after the last; a failure tuple."},
     {"stop", stop, METH_NOARGS, "What no worker has begun is never run."},
     {nullptr, nullptr, 0, nullptr},
 };
 
+PyGetSetDef map_members[] = {
+    {"cost", get_cost, nullptr, "Seconds that one item took lately; 0 before any is over.", nullptr},
+    {nullptr, nullptr, nullptr, nullptr, nullptr},
+};
+
 PyType_Slot map_slots[] = {
     {Py_tp_doc, const_cast<char*>("A map in progress.")},
     {Py_tp_dealloc, reinterpret_cast<void*>(dealloc_map)},
     {Py_tp_methods, map_methods},
+    {Py_tp_getset, map_members},
     {0, nullptr},
 };
 
@@ -97,7 +114,7 @@ PyType_Spec map_spec = {
 }  // namespace
 
 PyObject* start_map(ModuleState& state, const Ref<Pool>& pool, PyObject* function, PyObject* items,
-                    std::size_t chunk) {
+                    std::size_t chunk, std::size_t most, JobQueue::Room room) {
     const Ref<Function>* code = function_of(state, function);
     if (code == nullptr) return nullptr;
     std::vector<Value> values;
@@ -108,12 +125,18 @@ PyObject* start_map(ModuleState& state, const Ref<Pool>& pool, PyObject* functio
         values.push_back(std::move(*value));
     }
     auto map = make_ref<Map>(*code, std::move(values), chunk, pool->size());
-    const Result<void> started = map->start(pool);
+    const auto start = [&](Deadline until) { return map->start(pool, most, until, room); };
+    Result<void> started = start(Deadline::now());
+    if (!started && started.error().code == ErrorCode::kTimedOut) {
+        started = call_detached(Deadline::never(), start);
+    }
+    if (!started && started.error().code == ErrorCode::kInterrupted) return nullptr;
     if (!started) return raise_error(state, started.error());
     auto* type = reinterpret_cast<PyTypeObject*>(state.map_type);
     PyObject* self = type->tp_alloc(type, 0);
     if (self == nullptr) return nullptr;
     new (&cast(self)->map) Ref<Map>(std::move(map));
+    new (&cast(self)->pool) Ref<Pool>(pool);
     return self;
 }
 

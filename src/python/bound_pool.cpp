@@ -6,12 +6,15 @@
 
 #include "python/attach.h"
 #include "python/bound_map.h"
+#include "python/bound_reference.h"
 #include "python/bound_task.h"
 #include "python/convert.h"
 #include "python/crew.h"
 #include "python/errors.h"
+#include "python/memory_meter.h"
 #include "python/pool.h"
 #include "python/wait.h"
+#include "python/worker.h"
 
 namespace syncyte::python {
 
@@ -21,9 +24,13 @@ struct CrewObject {
     PyObject_HEAD Ref<Crew> crew;
 };
 
+enum class Owner : bool { kNo, kYes };
+
 struct PoolObject {
     PyObject_HEAD Ref<Pool> pool;
     Ref<Crew> crew;
+    Ref<Handle> reference;  // as which it travels; null before it does
+    Owner owner;            // the pool ends with the object that opened it
 };
 
 Crew& crew_of(PyObject* self) { return *reinterpret_cast<CrewObject*>(self)->crew; }
@@ -52,28 +59,53 @@ void dealloc_crew(PyObject* self) {
     Py_DECREF(type);
 }
 
+PyObject* new_pool(const ModuleState& state, Ref<Pool> pool, Ref<Crew> crew, Ref<Handle> reference,
+                   Owner owner) {
+    auto* type = reinterpret_cast<PyTypeObject*>(state.pool_type);
+    PyObject* self = type->tp_alloc(type, 0);
+    if (self == nullptr) return nullptr;
+    new (&cast(self)->pool) Ref<Pool>(std::move(pool));
+    new (&cast(self)->crew) Ref<Crew>(std::move(crew));
+    new (&cast(self)->reference) Ref<Handle>(std::move(reference));
+    cast(self)->owner = owner;
+    return self;
+}
+
+// open_pool(size, max_pending, recycle_after, memory_limit, name, setup) -> Pool
 PyObject* open_pool(PyObject* self, PyObject* args) {
     ModuleState& state = state_here(self);
     int size = 0;
     Py_ssize_t max_pending = 0;
+    long long recycle_after = 0;
+    long long memory_limit = 0;
     const char* name = nullptr;
     PyObject* setup = nullptr;
-    if (!PyArg_ParseTuple(args, "insO:open_pool", &size, &max_pending, &name, &setup)) return nullptr;
+    if (!PyArg_ParseTuple(args, "inLLsO:open_pool", &size, &max_pending, &recycle_after, &memory_limit, &name,
+                          &setup)) {
+        return nullptr;
+    }
     std::optional<Value> value = to_value(state, setup);
     if (!value) return nullptr;
-    auto* type = reinterpret_cast<PyTypeObject*>(state.pool_type);
-    PyObject* object = type->tp_alloc(type, 0);
-    if (object == nullptr) return nullptr;
     const Ref<Crew>& crew = reinterpret_cast<CrewObject*>(self)->crew;
+    if (!crew->open()) {
+        return raise_error(state, Error(ErrorCode::kClosed, "cannot open a pool after interpreter shutdown"));
+    }
+    if (!install_memory_meters() && memory_limit != 0) {
+        PyErr_SetString(
+            PyExc_RuntimeError,
+            "memory_limit needs CPython's own allocator: without PYTHONMALLOC, -X dev and tracemalloc");
+        return nullptr;
+    }
     crew->notifier()->start();
-    auto pool = make_ref<Pool>(size, static_cast<std::size_t>(max_pending), std::string(name),
-                               std::move(*value), crew->notifier(), crew->supervisor());
-    const Result<void> staffed = crew->staff(pool, 0, size);
-    new (&cast(object)->pool) Ref<Pool>(std::move(pool));
-    new (&cast(object)->crew) Ref<Crew>(crew);
-    if (staffed) return object;
-    Py_DECREF(object);
-    return raise_error(state, staffed.error());
+    auto pool = make_ref<Pool>(PoolOptions{.max_pending = static_cast<std::size_t>(max_pending),
+                                           .recycle_after = static_cast<std::uint64_t>(recycle_after),
+                                           .memory_limit = memory_limit,
+                                           .name = name,
+                                           .setup = std::move(*value)},
+                               crew->notifier(), crew->supervisor());
+    PyObject* object = new_pool(state, pool, crew, nullptr, Owner::kYes);
+    if (object != nullptr) crew->staff(pool, pool->resize(size));
+    return object;
 }
 
 // dismiss(): no pools any more; ends the workers once theirs are done.
@@ -109,14 +141,21 @@ PyObject* stop(PyObject* self, PyObject*) {
 PyObject* watch(PyObject* self, PyObject* object) {
     const Ref<Task>* task = task_of(state_here(self), object);
     if (task == nullptr) return nullptr;
+    crew_of(self).notifier()->start();
     return PyBool_FromLong((*task)->watch(crew_of(self).notifier()));
 }
 
 void dealloc_pool(PyObject* self) {
     PyTypeObject* type = Py_TYPE(self);
-    if (cast(self)->pool) cast(self)->pool->close();
+    if (cast(self)->pool->foreign()) {
+        (void)cast(self)->pool.leak();
+        (void)cast(self)->crew.leak();
+    } else if (cast(self)->owner == Owner::kYes) {
+        cast(self)->pool->close();
+    }
     cast(self)->pool.~Ref();
     cast(self)->crew.~Ref();
+    cast(self)->reference.~Ref();
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -125,6 +164,17 @@ void dealloc_pool(PyObject* self) {
 bool parse_seconds(PyObject* object, double& seconds) {
     seconds = object == Py_None ? 0 : PyFloat_AsDouble(object);
     return seconds != -1.0 || PyErr_Occurred() == nullptr;
+}
+
+// Who submits in the midst of a task must not wait for room: it may be the one who makes it.
+JobQueue::Room room_here() {
+    return Worker::of_this_thread() == nullptr ? JobQueue::Room::kNeeded : JobQueue::Room::kIgnored;
+}
+
+// After a job was put, or could not be: when a task did that, it may wait for what no worker is free to do.
+void look_after(const PoolObject& object) {
+    if (Worker::of_this_thread() == nullptr && PyInterpreterState_Get() == object.crew->home()) return;
+    if (object.pool->backed_up() && object.pool->watch()) object.pool->supervisor()->watch(object.pool);
 }
 
 // submit(function, args, kwargs or None[, timeout or None, deadline or None, priority, place]) -> Task.
@@ -152,14 +202,16 @@ PyObject* submit(PyObject* self, PyObject* const* args, Py_ssize_t count) {
     if (!positional) return nullptr;
     std::optional<Value> named = args[2] == Py_None ? Value{} : to_value(state, args[2]);
     if (!named) return nullptr;
-    auto task = make_ref<Task>(*function, std::move(*positional), std::move(*named), timeout);
+    auto task = make_ref<Task>(*function, std::move(*positional), std::move(*named), timeout, place);
     Pool& pool = pool_of(self);
+    const JobQueue::Room room = room_here();
     const auto send = [&](Deadline until) {
         Ref<Job> job = task;
         return place >= 0 ? pool.submit_to(place, std::move(job))
-                          : pool.submit(std::move(job), priority, until);
+                          : pool.submit(std::move(job), priority, until, room);
     };
     Result<void> sent = send(Deadline::now());
+    look_after(*cast(self));
     if (!sent && sent.error().code == ErrorCode::kTimedOut) sent = call_detached(Deadline::never(), send);
     if (!sent) return none_or_error(self, sent);
     if (deadline != 0) {
@@ -171,13 +223,40 @@ PyObject* submit(PyObject* self, PyObject* const* args, Py_ssize_t count) {
     return wrap_task(state, std::move(task), cast(self)->pool);
 }
 
-// map(function, [args, ...], chunk) -> Map
+// map(function, [args, ...], chunk, most runners) -> Map
 PyObject* map(PyObject* self, PyObject* args) {
     PyObject* function = nullptr;
     PyObject* items = nullptr;
     Py_ssize_t chunk = 0;
-    if (!PyArg_ParseTuple(args, "OO!n:map", &function, &PyList_Type, &items, &chunk)) return nullptr;
-    return start_map(state_here(self), cast(self)->pool, function, items, static_cast<std::size_t>(chunk));
+    Py_ssize_t most = 0;
+    if (!PyArg_ParseTuple(args, "OO!nn:map", &function, &PyList_Type, &items, &chunk, &most)) return nullptr;
+    PyObject* started =
+        start_map(state_here(self), cast(self)->pool, function, items, static_cast<std::size_t>(chunk),
+                  static_cast<std::size_t>(most), room_here());
+    look_after(*cast(self));
+    return started;
+}
+
+// resize(size): more workers start at once; those beyond leave when their tasks are over.
+PyObject* resize(PyObject* self, PyObject* argument) {
+    const int size = PyLong_AsInt(argument);
+    if (size == -1 && PyErr_Occurred() != nullptr) return nullptr;
+    const Ref<Pool>& pool = cast(self)->pool;
+    cast(self)->crew->staff(pool, pool->resize(size));
+    Py_RETURN_NONE;
+}
+
+// in_task(): whether the calling thread is in the midst of a task of this pool.
+PyObject* in_task(PyObject* self, PyObject*) {
+    const Worker* worker = Worker::of_this_thread();
+    return PyBool_FromLong(worker != nullptr && worker->can_help(pool_of(self)));
+}
+
+// travelling(): what stands for the pool in a message.
+PyObject* travelling_pool(PyObject* self, PyObject*) {
+    PoolObject* object = cast(self);
+    if (!object->reference) object->reference = make_ref<PoolReference>(object->pool, object->crew);
+    return travelling(state_here(self), object->reference);
 }
 
 PyObject* close(PyObject* self, PyObject*) {
@@ -230,36 +309,64 @@ PyObject* failure(PyObject* self, PyObject*) {
     return failure_tuple(state_here(self), *outcome);
 }
 
-// stats() -> [(state, interpreter id, tasks, busy seconds, replacements), ...], by worker.
+// (place, state, interpreter id, tasks, busy seconds, replacements, recycles, bytes or -1)
+PyObject* describe_worker(const WorkerRecord& record, int place, std::int64_t now) {
+    const std::int64_t since = record.busy_since_ns.load(std::memory_order_relaxed);
+    const std::int64_t busy = record.busy_ns.load(std::memory_order_relaxed) + (since != 0 ? now - since : 0);
+    const MemoryMeter* meter = record.meter.load(std::memory_order_acquire);
+    const std::int64_t bytes = meter == nullptr ? -1 : meter->bytes.load(std::memory_order_relaxed);
+    return Py_BuildValue("(iiLKdKKL)", place, static_cast<int>(record.state.load(std::memory_order_relaxed)),
+                         static_cast<long long>(record.interpreter.load(std::memory_order_relaxed)),
+                         static_cast<unsigned long long>(record.tasks.load(std::memory_order_relaxed)),
+                         static_cast<double>(busy) * 1e-9,
+                         static_cast<unsigned long long>(record.replacements.load(std::memory_order_relaxed)),
+                         static_cast<unsigned long long>(record.recycles.load(std::memory_order_relaxed)),
+                         static_cast<long long>(bytes));
+}
+
+// stats() -> [describe_worker(), ...], of the pool's places and of workers who have not left yet.
 PyObject* stats(PyObject* self, PyObject*) {
     Pool& pool = pool_of(self);
-    PyObject* list = PyList_New(pool.size());
+    PyObject* list = PyList_New(0);
     const std::int64_t now = Clock::now().time_since_epoch().count();
-    for (int index = 0; list != nullptr && index < pool.size(); ++index) {
-        const WorkerRecord& record = pool.record(index);
-        const std::int64_t since = record.busy_since_ns.load(std::memory_order_relaxed);
-        const std::int64_t busy =
-            record.busy_ns.load(std::memory_order_relaxed) + (since != 0 ? now - since : 0);
-        PyObject* entry = Py_BuildValue(
-            "(iLKdK)", static_cast<int>(record.state.load(std::memory_order_relaxed)),
-            static_cast<long long>(record.interpreter.load(std::memory_order_relaxed)),
-            static_cast<unsigned long long>(record.tasks.load(std::memory_order_relaxed)),
-            static_cast<double>(busy) * 1e-9,
-            static_cast<unsigned long long>(record.replacements.load(std::memory_order_relaxed)));
-        if (entry == nullptr)
-            Py_CLEAR(list);
-        else
-            PyList_SET_ITEM(list, index, entry);
+    const int places = static_cast<int>(pool.places());
+    for (int place = 0; list != nullptr && place < places; ++place) {
+        const WorkerRecord& record = pool.record(place);
+        if (place >= pool.size() && record.state.load() == WorkerState::kGone) continue;
+        PyObject* entry = describe_worker(record, place, now);
+        if (entry == nullptr || PyList_Append(list, entry) < 0) Py_CLEAR(list);
+        Py_XDECREF(entry);
     }
     return list;
 }
 
 PyObject* get_id(PyObject* self, void*) { return PyLong_FromUnsignedLongLong(pool_of(self).id()); }
+PyObject* get_foreign(PyObject* self, void*) { return PyBool_FromLong(pool_of(self).foreign()); }
+PyObject* get_max_pending(PyObject* self, void*) {
+    return PyLong_FromSize_t(pool_of(self).options().max_pending);
+}
+PyObject* get_size(PyObject* self, void*) { return PyLong_FromLong(pool_of(self).size()); }
 PyObject* get_pending(PyObject* self, void*) { return PyLong_FromSize_t(pool_of(self).pending()); }
 
-// The address of the calling interpreter's state, for the workers that will enter it.
-PyObject* interpreter_address(PyObject*, PyObject*) {
-    return PyLong_FromUnsignedLongLong(reinterpret_cast<std::uintptr_t>(PyInterpreterState_Get()));
+// _live_here(worker): a worker's life in the interpreter it has just made; for syncyte._pool._live alone.
+PyObject* live_here(PyObject*, PyObject* address) {
+    auto* worker = reinterpret_cast<Worker*>(PyLong_AsVoidPtr(address));
+    if (worker == nullptr) {
+        if (PyErr_Occurred() == nullptr) PyErr_SetString(PyExc_ValueError, "no worker");
+        return nullptr;
+    }
+    if (!worker->live_here()) return nullptr;
+    Py_RETURN_NONE;
+}
+
+PyObject* count_pools_at_work(PyObject*, PyObject*) { return PyLong_FromLong(pools_at_work().load()); }
+
+// _raise_in_thread(ident, type): in a thread of this interpreter, at its next bytecode.
+PyObject* raise_in_thread(PyObject*, PyObject* args) {
+    unsigned long ident = 0;
+    PyObject* type = nullptr;
+    if (!PyArg_ParseTuple(args, "kO:_raise_in_thread", &ident, &type)) return nullptr;
+    return PyBool_FromLong(PyThreadState_SetAsyncExc(ident, type));
 }
 
 PyObject* add_type(PyObject* module, const char* name, PyType_Spec& spec) {
@@ -269,7 +376,8 @@ PyObject* add_type(PyObject* module, const char* name, PyType_Spec& spec) {
 }
 
 PyMethodDef crew_methods[] = {
-    {"open_pool", open_pool, METH_VARARGS, "open_pool(size, max_pending, name, setup) -> Pool"},
+    {"open_pool", open_pool, METH_VARARGS,
+     "open_pool(size, max_pending, recycle_after, memory_limit, name, setup) -> Pool"},
     {"dismiss", dismiss, METH_NOARGS, "End the workers once their pools are done."},
     {"wait_gone", wait_gone, METH_O, "wait_gone(timeout): until all workers ended; TimeoutError."},
     {"interrupt_all", interrupt_all, METH_NOARGS, "Raise TaskInterrupted in every running task."},
@@ -281,7 +389,10 @@ PyMethodDef crew_methods[] = {
 PyMethodDef pool_methods[] = {
     {"submit", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(submit)), METH_FASTCALL,
      "submit(function, args, kwargs) -> Task"},
-    {"map", map, METH_VARARGS, "map(function, list of argument tuples, chunk) -> Map"},
+    {"map", map, METH_VARARGS, "map(function, list of argument tuples, chunk, most runners) -> Map"},
+    {"resize", resize, METH_O, "resize(size): how many workers it has from now on."},
+    {"in_task", in_task, METH_NOARGS, "Whether the calling thread is in the midst of a task of this pool."},
+    {"travelling", travelling_pool, METH_NOARGS, "What stands for the pool in a message."},
     {"close", close, METH_NOARGS, "No more tasks; workers leave when the queue is empty."},
     {"interrupt", interrupt, METH_NOARGS, "Raise TaskInterrupted in every running task."},
     {"cancel_waiting", cancel_waiting, METH_NOARGS, nullptr},
@@ -289,12 +400,16 @@ PyMethodDef pool_methods[] = {
     {"wait_ready", wait_ready, METH_O, "wait_ready(timeout); TimeoutError."},
     {"wait_left", wait_left, METH_O, "wait_left(timeout); TimeoutError."},
     {"failure", failure, METH_NOARGS, "What broke the pool, as Task.failure(); None while it works."},
-    {"stats", stats, METH_NOARGS, "[(state, interpreter, tasks, busy seconds, replacements), ...]"},
+    {"stats", stats, METH_NOARGS,
+     "[(place, state, interpreter, tasks, busy seconds, replacements, recycles, bytes), ...]"},
     {nullptr, nullptr, 0, nullptr},
 };
 
 PyGetSetDef pool_members[] = {
     {"id", get_id, nullptr, nullptr, nullptr},
+    {"foreign", get_foreign, nullptr, "Whether it belongs to the process this one was forked from.", nullptr},
+    {"max_pending", get_max_pending, nullptr, "Most tasks that may wait; 0: any number.", nullptr},
+    {"size", get_size, nullptr, "How many workers it has, those to come included.", nullptr},
     {"pending", get_pending, nullptr, "Tasks that no worker has taken yet.", nullptr},
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
@@ -332,11 +447,27 @@ PyType_Spec pool_spec = {
 };
 
 PyMethodDef functions[] = {
-    {"interpreter_address", interpreter_address, METH_NOARGS, "Where this interpreter's state is."},
+    {"_live_here", live_here, METH_O, "_live_here(worker): its life in this interpreter."},
+    {"_pools_at_work", count_pools_at_work, METH_NOARGS, "Pools of this process that have workers now."},
+    {"_raise_in_thread", raise_in_thread, METH_VARARGS,
+     "_raise_in_thread(ident, type): at its next bytecode."},
     {nullptr, nullptr, 0, nullptr},
 };
 
 }  // namespace
+
+bool refuse_foreign() {
+    PyErr_SetString(
+        PyExc_RuntimeError,
+        "this pool belongs to the process that forked this one: its workers are threads, and a fork "
+        "has none of them; open a pool of its own here, or start processes by 'spawn' or "
+        "'forkserver'");
+    return false;
+}
+
+PyObject* wrap_pool(ModuleState& state, Ref<Pool> pool, Ref<Crew> crew, Ref<Handle> reference) {
+    return new_pool(state, std::move(pool), std::move(crew), std::move(reference), Owner::kNo);
+}
 
 int register_pool(PyObject* module, ModuleState& state) {
     state.pool_type = add_type(module, "Pool", pool_spec);

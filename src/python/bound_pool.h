@@ -3,11 +3,20 @@
 
 #include <Python.h>
 
+#include "python/crew.h"
+#include "python/pool.h"
 #include "python/state.h"
+#include "value/handle.h"
 
 namespace syncyte::python {
 
-// _core.Crew, _core.Pool, _core.interpreter_address(). After register_task.
+// A _core.Pool for a pool that another object owns. `reference`: what it arrived as.
+PyObject* wrap_pool(ModuleState& state, Ref<Pool> pool, Ref<Crew> crew, Ref<Handle> reference);
+
+// False, with the RuntimeError set that a pool of a parent process deserves.
+bool refuse_foreign();
+
+// _core.Crew, _core.Pool, _core._live_here(). After register_task.
 int register_pool(PyObject* module, ModuleState& state);
 
 }  // namespace syncyte::python

@@ -4,10 +4,13 @@
 #include <utility>
 
 #include "python/attach.h"
+#include "python/bound_pool.h"
+#include "python/bound_reference.h"
 #include "python/convert.h"
 #include "python/errors.h"
 #include "python/supervisor.h"
 #include "python/wait.h"
+#include "python/worker.h"
 
 namespace syncyte::python {
 
@@ -16,7 +19,8 @@ namespace {
 struct TaskObject {
     PyObject_HEAD Ref<Task> task;
     Ref<Pool> pool;
-    PyObject* value;  // the decoded result, once somebody asked
+    Ref<Handle> reference;  // as which it travels; null before it does
+    PyObject* value;        // the decoded result, once somebody asked
 };
 
 struct FunctionObject {
@@ -42,6 +46,7 @@ void dealloc_task(PyObject* self) {
     clear_task(self);
     cast(self)->task.~Ref();
     cast(self)->pool.~Ref();
+    cast(self)->reference.~Ref();
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -69,10 +74,23 @@ PyObject* new_function(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
     return self;
 }
 
+// A task that waits for one of its own pool that nobody has begun: runs it right here. False with a Python
+// error set when the waiting task was interrupted meanwhile.
+bool help(Task& task, Pool& pool) {
+    Worker* here = Worker::of_this_thread();
+    if (here == nullptr || task.running() || !here->can_help(pool)) return true;
+    if (task.place() >= 0 && task.place() != here->desk().worker()) return true;
+    const bool go_on = here->help(task);
+    pool.withdraw(task);
+    return go_on;
+}
+
 // Waits for the end; false with a Python error set (TimeoutError, or what a signal handler raised).
-bool await(const Task& constant, Deadline deadline) {
-    Task& task = const_cast<Task&>(constant);
+bool await(const TaskObject& object, Deadline deadline) {
+    Task& task = *object.task;
     if (task.finished()) return true;
+    if (object.pool->foreign()) return refuse_foreign();
+    if (deadline == Deadline::never() && !help(task, *object.pool)) return false;
     const Result<void> waited = call_detached(deadline, [&](Deadline until) { return task.wait(until); });
     if (waited) return true;
     if (waited.error().code == ErrorCode::kTimedOut) PyErr_SetNone(PyExc_TimeoutError);
@@ -84,8 +102,7 @@ PyObject* result(PyObject* self, PyObject* const* args, Py_ssize_t count) {
     TaskObject* object = cast(self);
     if (object->value != nullptr) return Py_NewRef(object->value);
     Deadline deadline = Deadline::never();
-    if (!parse_timeout(count > 0 ? args[0] : nullptr, deadline) || !await(*object->task, deadline))
-        return nullptr;
+    if (!parse_timeout(count > 0 ? args[0] : nullptr, deadline) || !await(*object, deadline)) return nullptr;
     const TaskOutcome& outcome = object->task->outcome();
     if (outcome.ending != Ending::kReturned) return Py_NewRef(self);
     PyObject* value = from_value(state_of(PyType_GetModule(Py_TYPE(self))), outcome.value);
@@ -96,7 +113,7 @@ PyObject* result(PyObject* self, PyObject* const* args, Py_ssize_t count) {
 
 PyObject* wait(PyObject* self, PyObject* const* args, Py_ssize_t count) {
     Deadline deadline = Deadline::never();
-    if (!parse_timeout(count > 0 ? args[0] : nullptr, deadline) || !await(*cast(self)->task, deadline))
+    if (!parse_timeout(count > 0 ? args[0] : nullptr, deadline) || !await(*cast(self), deadline))
         return nullptr;
     Py_RETURN_NONE;
 }
@@ -112,12 +129,20 @@ PyObject* failure(PyObject* self, PyObject*) {
 PyObject* cancel(PyObject* self, PyObject*) {
     const Ref<Task>& task = cast(self)->task;
     const Ref<Pool>& pool = cast(self)->pool;
+    if (pool->foreign() && !refuse_foreign()) return nullptr;
     if (task->cancel()) Py_RETURN_TRUE;
     if (!task->finish({.ending = Ending::kCancelled, .value = {}, .failure = {}, .message = {}}))
         Py_RETURN_FALSE;
     pool->supervisor()->interrupt(task, pool);
     Py_RETURN_TRUE;
 }
+// travelling(): what stands for the task in a message.
+PyObject* travelling_task(PyObject* self, PyObject*) {
+    TaskObject* object = cast(self);
+    if (!object->reference) object->reference = make_ref<TaskReference>(object->task, object->pool);
+    return travelling(state_of(PyType_GetModule(Py_TYPE(self))), object->reference);
+}
+
 PyObject* done(PyObject* self, PyObject*) { return PyBool_FromLong(cast(self)->task->finished()); }
 PyObject* running(PyObject* self, PyObject*) { return PyBool_FromLong(cast(self)->task->running()); }
 
@@ -167,6 +192,7 @@ PyObject* wrap_task(const ModuleState& state, Ref<Task> task, Ref<Pool> pool) {
     if (self == nullptr) return nullptr;
     new (&cast(self)->task) Ref<Task>(std::move(task));
     new (&cast(self)->pool) Ref<Pool>(std::move(pool));
+    new (&cast(self)->reference) Ref<Handle>();
     return self;
 }
 
@@ -191,6 +217,7 @@ int register_task(PyObject* module, ModuleState& state) {
         {"wait", method(wait), METH_FASTCALL, "wait(timeout=None): until finished; TimeoutError."},
         {"failure", failure, METH_NOARGS, "(ending, exception, description, message), once finished."},
         {"cancel", cancel, METH_NOARGS, "End the task, interrupting it if it runs; False when it is over."},
+        {"travelling", travelling_task, METH_NOARGS, "What stands for the task in a message."},
         {"done", done, METH_NOARGS, nullptr},
         {"running", running, METH_NOARGS, nullptr},
         {nullptr, nullptr, 0, nullptr},

@@ -6,21 +6,25 @@
 
 namespace syncyte::python {
 
-Result<void> Crew::staff(const Ref<Pool>& pool, int first, int count) {
+bool Crew::open() const {
     const std::lock_guard lock(mutex_);
-    if (dismissed_) return failure(ErrorCode::kClosed, "cannot open a pool after interpreter shutdown");
-    for (int index = first; index < first + count; ++index) {
-        Worker* worker = nullptr;
+    return !dismissed_;
+}
+
+void Crew::staff(const Ref<Pool>& pool, const std::vector<int>& places) {
+    const std::lock_guard lock(mutex_);
+    for (const int place : places) {
+        Ref<Worker> worker;
         if (idle_.empty()) {
-            workers_.push_back(make_ref<Worker>(Ref<Crew>::share(this), home_));
-            worker = workers_.back().get();
+            worker = make_ref<Worker>(Ref<Crew>::share(this), home_);
+            workers_.push_back(worker);
         } else {
-            worker = idle_.back();
+            worker = Ref<Worker>::share(idle_.back());
             idle_.pop_back();
         }
-        worker->take({.pool = pool, .index = index});
+        worker->take({.pool = pool, .place = place});
+        if (dismissed_) worker->dismiss();
     }
-    return {};
 }
 
 void Crew::come_home(Worker& worker) {
@@ -74,12 +78,30 @@ bool Crew::replace(const Ref<Pool>& pool, const Job* job) {
     }
     for (const Ref<Worker>& worker : workers) {
         if (const std::optional<int> place = worker->set_aside(job)) {
-            pool->record(*place).replacements.fetch_add(1, std::memory_order_relaxed);
-            if (!staff(pool, *place, 1)) pool->left(*place);
+            pool->replaced(*place);
+            staff(pool, {*place});
             return true;
         }
     }
     return false;
+}
+
+bool Crew::even_out(const Ref<Pool>& pool) {
+    std::vector<Ref<Worker>> workers;
+    {
+        const std::lock_guard lock(mutex_);
+        workers = workers_;
+    }
+    int waiting = 0;
+    for (const Ref<Worker>& worker : workers) {
+        if (worker->waits_in_task(pool.get())) ++waiting;
+    }
+    const int spares = pool->spares();
+    const bool backed_up = pool->backed_up();
+    int wanted = std::min(waiting, spares);
+    if (backed_up) wanted = std::min(waiting, Pool::kMostSpares);
+    if (wanted != spares) staff(pool, pool->set_spares(wanted));
+    return backed_up || wanted > 0;
 }
 
 bool Crew::runs(const Job* job) const {

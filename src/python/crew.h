@@ -22,15 +22,18 @@ class Crew : public RefCounted {
     explicit Crew(PyInterpreterState* home)
         : home_(home), notifier_(make_ref<Notifier>(home)), supervisor_(make_ref<Supervisor>(*this)) {}
 
-    // Puts workers at the pool's free places: idle ones first, then new ones. kClosed after dismiss().
-    Result<void> staff(const Ref<Pool>& pool, int first, int count);
+    // Whether pools may be opened: until dismiss().
+    [[nodiscard]] bool open() const;
+
+    // Puts workers at places of the pool: idle ones first, then new ones.
+    void staff(const Ref<Pool>& pool, const std::vector<int>& places);
 
     // From a worker whose pool is over, or whose thread ends.
     void come_home(Worker& worker);
     void gone(Worker& worker);
 
-    // Ends every worker once its pool is done; staff() fails from now on. wait_gone() blocks until all
-    // threads left their interpreters (kTimedOut, kInterrupted); call it detached.
+    // Ends every worker once its pool is done; no pool may be opened from now on. wait_gone() blocks until
+    // all threads left their interpreters (kTimedOut, kInterrupted); call it detached.
     void dismiss();
     Result<void> wait_gone(Deadline deadline);
 
@@ -40,11 +43,16 @@ class Crew : public RefCounted {
     // If `job` still runs: another worker takes its worker's place in the pool. True if so.
     bool replace(const Ref<Pool>& pool, const Job* job);
 
+    // Gives the pool a spare worker for each that waits in the midst of its task, while jobs wait for a
+    // worker; takes them back later. False when there is nothing more to look after. For the supervisor.
+    bool even_out(const Ref<Pool>& pool);
+
     // Whether some worker runs `job` now.
     [[nodiscard]] bool runs(const Job* job) const;
 
     [[nodiscard]] const Ref<Supervisor>& supervisor() const { return supervisor_; }
     [[nodiscard]] const Ref<Notifier>& notifier() const { return notifier_; }
+    [[nodiscard]] PyInterpreterState* home() const { return home_; }
     [[nodiscard]] std::size_t idle() const;
 
   private:

@@ -1,5 +1,6 @@
 #include "python/desk.h"
 
+#include <limits>
 #include <optional>
 #include <utility>
 
@@ -18,6 +19,7 @@ constexpr std::size_t kMostFunctions = 512;
 std::unique_ptr<Desk> Desk::open(std::int64_t interpreter) {
     std::unique_ptr<Desk> desk(new Desk);
     desk->interpreter_ = interpreter;
+    desk->meter_ = memory_meter_here();
     desk->core_ = PyImport_ImportModule("syncyte._core");
     if (desk->core_ == nullptr) return nullptr;
     desk->state_ = &state_of(desk->core_);
@@ -42,6 +44,29 @@ Desk::~Desk() {
 void Desk::serve(Ref<Pool> pool, int index) {
     pool_ = std::move(pool);
     worker_ = index;
+    recycled_ = 0;
+}
+
+std::uint64_t Desk::take_tasks() {
+    recycled_ += tasks_;
+    return std::exchange(tasks_, 0);
+}
+
+Desk::Limited::Limited(const Desk& desk)
+    : meter_(desk.pool_->options().memory_limit == 0 ? nullptr : desk.meter_) {
+    if (meter_ != nullptr) before_ = meter_->limit.exchange(desk.pool_->options().memory_limit);
+}
+
+Desk::Limited::~Limited() {
+    if (meter_ != nullptr) meter_->limit.store(before_);
+}
+
+std::uint64_t Desk::tasks_left() const {
+    if (meter_ != nullptr && meter_->exceeded.load(std::memory_order_relaxed)) return 0;
+    const std::uint64_t most = pool_->options().recycle_after;
+    if (most == 0) return std::numeric_limits<std::uint64_t>::max();
+    const std::uint64_t done = recycled_ + tasks_;
+    return done >= most ? 0 : most - done;
 }
 
 void Desk::limit(Ref<Task> task, double seconds) {
@@ -74,8 +99,10 @@ TaskOutcome Desk::call(const Function& function, const Value& args, const Value&
     if (PyObject* target = callable(function)) {
         if (PyObject* positional = from_value(*state_, args)) {
             PyObject* named = from_value(*state_, kwargs);
-            if (named != nullptr)
+            if (named != nullptr) {
+                const Limited limited(*this);
                 result = PyObject_Call(target, positional, named == Py_None ? nullptr : named);
+            }
             Py_XDECREF(named);
             Py_DECREF(positional);
         }
@@ -92,9 +119,18 @@ TaskOutcome Desk::outcome_of(PyObject* result) {
     return {.ending = Ending::kReturned, .value = std::move(*value), .failure = {}, .message = {}};
 }
 
-TaskOutcome Desk::enter(const Value& setup) {
+TaskOutcome Desk::enter(const Value& setup) { return prepare("enter", setup); }
+
+TaskOutcome Desk::recycle(const Value& setup) {
+    forget_functions();
+    recycled_ = 0;
+    if (meter_ != nullptr) meter_->exceeded.store(false, std::memory_order_relaxed);
+    return prepare("recycle", setup);
+}
+
+TaskOutcome Desk::prepare(const char* name, const Value& setup) {
     PyObject* argument = from_value(*state_, setup);
-    return argument == nullptr ? raised() : call_own("enter", argument);
+    return argument == nullptr ? raised() : call_own(name, argument);
 }
 
 void Desk::leave() {

@@ -8,6 +8,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "python/memory_meter.h"
 #include "python/pool.h"
 #include "python/state.h"
 #include "python/task.h"
@@ -46,14 +47,36 @@ class Desk {
     // The running task's time is up in `seconds`.
     void limit(Ref<Task> task, double seconds);
 
-    // A job did the work of that many tasks besides itself.
-    void count_tasks(std::uint64_t more) { more_tasks_ += more; }
-    std::uint64_t take_more_tasks() { return std::exchange(more_tasks_, 0); }
+    // What the job that runs has done.
+    void count_tasks(std::uint64_t done) { tasks_ += done; }
+    std::uint64_t take_tasks();
+
+    // Tasks that may still be done before the interpreter is to be recycled; 0: it is time.
+    [[nodiscard]] std::uint64_t tasks_left() const;
+    [[nodiscard]] bool needs_recycling() const { return tasks_left() == 0; }
+    // The meter of this interpreter; null: nothing is counted.
+    [[nodiscard]] MemoryMeter* meter() const { return meter_; }
+    // Back to the warm state, and the pool's initializer again. Not returned: it cannot serve.
+    TaskOutcome recycle(const Value& setup);
+
+    // While it lives, what a task allocates is held to the pool's memory limit. Scopes may nest.
+    class Limited {
+      public:
+        explicit Limited(const Desk& desk);
+        ~Limited();
+        Limited(const Limited&) = delete;
+        Limited& operator=(const Limited&) = delete;
+
+      private:
+        MemoryMeter* const meter_;  // null: no limit
+        std::int64_t before_ = 0;
+    };
 
   private:
     Desk() = default;
     TaskOutcome raised();
     TaskOutcome call_own(const char* name, PyObject* argument);
+    TaskOutcome prepare(const char* name, const Value& setup);
     void forget_functions();
 
     ModuleState* state_ = nullptr;
@@ -63,10 +86,12 @@ class Desk {
     PyObject* describe_ = nullptr;
     PyObject* interrupted_ = nullptr;
     std::unordered_map<std::uint64_t, PyObject*> functions_;
+    MemoryMeter* meter_ = nullptr;
     Ref<Pool> pool_;
     std::int64_t interpreter_ = -1;
     int worker_ = -1;
-    std::uint64_t more_tasks_ = 0;
+    std::uint64_t tasks_ = 0;     // since they were taken last
+    std::uint64_t recycled_ = 0;  // tasks done since then, tasks_ left out
 };
 
 }  // namespace syncyte::python

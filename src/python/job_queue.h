@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <deque>
 #include <functional>
 #include <map>
@@ -25,17 +26,29 @@ namespace syncyte::python {
 // may call anything; take() must be called detached.
 class JobQueue {
   public:
-    // `capacity` of jobs that wait; 0: any number. `workers`: how many places there are.
-    JobQueue(std::size_t capacity, int workers)
-        : capacity_(capacity), own_(static_cast<std::size_t>(workers)) {}
+    enum class Room : std::uint8_t {
+        kNeeded,   // put() waits while the queue is full
+        kIgnored,  // for who must not wait: a worker whose own task puts a job
+    };
+
+    // `capacity` of jobs that wait; 0: any number. There are no places before set_places().
+    explicit JobQueue(std::size_t capacity) : capacity_(capacity) {}
+
+    // From now on there are `count` places, and those beyond are given up: their workers get kClosed once
+    // what they do is over. Returns the places that have no worker; whoever calls this must find them one.
+    std::vector<int> set_places(int count);
 
     // kClosed; kTimedOut, kInterrupted: full until then. The job is moved from only on success.
-    Result<void> put(Ref<Job>&& job, int priority, Deadline deadline);
+    Result<void> put(Ref<Job>&& job, int priority, Deadline deadline, Room room = Room::kNeeded);
 
-    // For the worker at `place` alone, before anything else; without regard to the capacity. kClosed.
+    // For the worker at `place` alone, before anything else; without regard to the capacity. kClosed, also
+    // when the place has no worker.
     Result<void> put_own(Ref<Job>&& job, int place);
 
-    // The next job for the worker at `place`. kEmpty, kClosed (and empty).
+    // Takes a job out that somebody ran already, if it is quickly found.
+    void withdraw(const Job& job);
+
+    // The next job for the worker at `place`. kEmpty; kClosed: the worker must leave, its place is vacant.
     Result<Ref<Job>> try_take(int place);
     // Blocks instead of kEmpty.
     Result<Ref<Job>> take(int place);
@@ -44,8 +57,15 @@ class JobQueue {
     // All that waits is taken out.
     std::vector<Ref<Job>> drain();
     [[nodiscard]] std::size_t size() const;
+    // Jobs wait, and no worker is on its way to them.
+    [[nodiscard]] bool backed_up() const;
 
   private:
+    struct Place {
+        std::deque<Ref<Job>> own;
+        bool staffed = false;
+    };
+
     // A waiting worker, on its own stack.
     struct Seat {
         int place;
@@ -55,14 +75,17 @@ class JobQueue {
     };
 
     Ref<Job> next_job(int place);
+    bool vacate(int place);
+    static void wake(Seat* seats);
 
     const std::size_t capacity_;
     mutable std::mutex mutex_;
     std::deque<Ref<Job>> jobs_;                                             // of priority 0
     std::map<int, std::deque<Ref<Job>>, std::greater<>> other_priorities_;  // no entry is empty
-    std::vector<std::deque<Ref<Job>>> own_;
-    std::size_t size_ = 0;   // of all but own_
-    Seat* seats_ = nullptr;  // the last to come first
+    std::vector<Place> places_;  // also those given up, while their workers are there
+    int count_ = 0;              // places in use
+    std::size_t size_ = 0;       // of all but the places' own
+    Seat* seats_ = nullptr;      // the last to come first
     bool closed_ = false;
     Sleepers putters_;
 };

@@ -19,9 +19,13 @@ constexpr double kClaimSeconds = 200e-6;
 
 class Map::Runner : public Job {
   public:
-    Runner(Ref<Map> map, Ref<Pool> pool) : map_(std::move(map)), pool_(std::move(pool)) {}
+    Runner(Ref<Map> map, Ref<Pool> pool, std::size_t wanted)
+        : map_(std::move(map)), pool_(std::move(pool)), wanted_(wanted) {
+        const std::lock_guard lock(map_->mutex_);
+        ++map_->runners_;
+    }
 
-    void run(Desk& desk) override { map_->work(desk, *pool_); }
+    void run(Desk& desk) override { map_->work(desk, pool_, wanted_); }
     void abandon(const Error& reason) override {
         map_->stop(reason);
         map_->end_runner();
@@ -30,6 +34,7 @@ class Map::Runner : public Job {
   private:
     const Ref<Map> map_;
     const Ref<Pool> pool_;
+    const std::size_t wanted_;
 };
 
 Map::Map(Ref<Function> function, std::vector<Value> items, std::size_t chunk, int workers)
@@ -41,23 +46,25 @@ Map::Map(Ref<Function> function, std::vector<Value> items, std::size_t chunk, in
       end_(items_.size()),
       wanted_(kNobody) {}
 
-Result<void> Map::start(const Ref<Pool>& pool) {
+Result<void> Map::start(const Ref<Pool>& pool, std::size_t most, Deadline deadline, JobQueue::Room room) {
     const std::size_t chunk = std::max<std::size_t>(chunk_, 1);
     const std::size_t useful =
-        std::min((items_.size() + chunk - 1) / chunk, static_cast<std::size_t>(workers_));
+        std::min({(items_.size() + chunk - 1) / chunk, static_cast<std::size_t>(workers_), most});
     for (std::size_t i = 0; i < useful; ++i) {
-        {
-            const std::lock_guard lock(mutex_);
-            ++runners_;
-        }
-        Ref<Job> runner = make_ref<Runner>(Ref<Map>::share(this), pool);
-        const Result<void> sent = pool->submit(std::move(runner), 0, Deadline::now());
-        if (!sent) {
-            end_runner();
-            return sent;
-        }
+        Ref<Job> runner = make_ref<Runner>(Ref<Map>::share(this), pool, kNobody);
+        // The others help the first one; a full queue does without them.
+        const Result<void> sent =
+            pool->submit(std::move(runner), 0, i == 0 ? deadline : Deadline::now(), room);
+        if (sent) continue;
+        end_runner();
+        if (i == 0 || sent.error().code == ErrorCode::kClosed) return sent;
+        break;
     }
     return {};
+}
+
+Ref<Job> Map::helper(const Ref<Pool>& pool, std::size_t index) {
+    return make_ref<Runner>(Ref<Map>::share(this), pool, index);
 }
 
 void Map::stop(const Error& reason) {
@@ -74,15 +81,23 @@ void Map::end_runner() {
     if (--runners_ == 0) consumer_.wake_all();
 }
 
-void Map::work(Desk& desk, Pool& pool) {
+void Map::work(Desk& desk, const Ref<Pool>& pool, std::size_t wanted) {
     PyObject* callable = desk.callable(*function_);
     PyObject* error = callable == nullptr ? PyErr_GetRaisedException() : nullptr;
     std::size_t chunk = std::max<std::size_t>(chunk_, 1);
-    while (!pool.dropping()) {
-        const std::size_t first = next_.fetch_add(chunk);
+    while (!pool->dropping() && next_.load() <= wanted) {
+        if (desk.needs_recycling() && wanted == kNobody) {
+            // Others go on meanwhile, or this worker does when it is new again.
+            Ref<Job> successor = make_ref<Runner>(Ref<Map>::share(this), pool, kNobody);
+            if (pool->submit(std::move(successor), 0, Deadline::now(), JobQueue::Room::kIgnored)) break;
+            end_runner();  // the pool is closing: this one does the rest
+        }
+        const std::size_t allowed = std::max<std::uint64_t>(desk.tasks_left(), 1);
+        const std::size_t run = std::min(chunk, allowed);
+        const std::size_t first = next_.fetch_add(run);
         const std::size_t end = end_.load();
         if (first >= end) break;
-        const std::size_t last = std::min(first + chunk, end);
+        const std::size_t last = std::min(first + run, end);
         const Clock::time_point start = Clock::now();
         std::size_t published = first;
         for (std::size_t index = first; index < last; ++index) {
@@ -93,26 +108,30 @@ void Map::work(Desk& desk, Pool& pool) {
                 published = index + 1;
             }
         }
+        const double each = seconds_between(start, Clock::now()) / static_cast<double>(last - first);
+        cost_.store(each, std::memory_order_relaxed);
+        desk.count_tasks(last - first);
         publish(published, last);
-        desk.count_tasks(last - first - 1);
-        if (chunk_ == 0) {
-            const double each = seconds_between(start, Clock::now()) / static_cast<double>(last - first);
-            const auto worth = static_cast<std::size_t>(std::min(kClaimSeconds / (each + 1e-9), 1e6));
-            const std::size_t rest = end - last;
-            const std::size_t share = rest / (2 * static_cast<std::size_t>(workers_)) + 1;
-            chunk = std::clamp<std::size_t>(worth, 1, std::min(4 * chunk, share));
-        }
+        if (chunk_ == 0) chunk = next_chunk(chunk, each, end - last);
     }
     Py_XDECREF(error);
     Py_XDECREF(callable);
-    if (pool.dropping()) stop(Error(ErrorCode::kCancelled));
+    if (pool->dropping()) stop(Error(ErrorCode::kCancelled));
     end_runner();
+}
+
+// How many items to claim after a claim of `chunk` items that took `each` seconds apiece.
+std::size_t Map::next_chunk(std::size_t chunk, double each, std::size_t rest) const {
+    const auto worth = static_cast<std::size_t>(std::min(kClaimSeconds / (each + 1e-9), 1e6));
+    const std::size_t share = rest / (2 * static_cast<std::size_t>(workers_)) + 1;
+    return std::clamp<std::size_t>(worth, 1, std::min(4 * chunk, share));
 }
 
 void Map::run_one(Desk& desk, PyObject* callable, std::size_t index) {
     PyObject* result = nullptr;
     if (callable != nullptr) {
         if (PyObject* args = from_value(desk.state(), items_[index])) {
+            const Desk::Limited limited(desk);
             result = PyObject_Call(callable, args, nullptr);
             Py_DECREF(args);
         }

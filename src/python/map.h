@@ -32,8 +32,12 @@ class Map : public RefCounted {
     // `chunk` > 0: how many items a worker claims at a time; 0: as many as are worth it.
     Map(Ref<Function> function, std::vector<Value> items, std::size_t chunk, int workers);
 
-    // Puts as many runners as are useful into the queue of the pool, which must be unbounded. kClosed.
-    Result<void> start(const Ref<Pool>& pool);
+    // Puts as many runners as are useful into the queue of the pool, `most` at most. kClosed; kTimedOut,
+    // kInterrupted: the queue was full until then, and nothing was put.
+    Result<void> start(const Ref<Pool>& pool, std::size_t most, Deadline deadline, JobQueue::Room room);
+
+    // A job that runs items until `index` is claimed, for who waits for that; see Worker::help.
+    Ref<Job> helper(const Ref<Pool>& pool, std::size_t index);
 
     // Items not claimed by now are never run.
     void stop(const Error& reason);
@@ -49,11 +53,14 @@ class Map : public RefCounted {
     TaskOutcome failure(std::size_t index);
 
     [[nodiscard]] std::size_t size() const { return items_.size(); }
+    // Seconds that one item took lately; 0 before any is over.
+    [[nodiscard]] double cost() const { return cost_.load(std::memory_order_relaxed); }
 
   private:
     class Runner;
 
-    void work(Desk& desk, Pool& pool);
+    void work(Desk& desk, const Ref<Pool>& pool, std::size_t wanted);
+    std::size_t next_chunk(std::size_t chunk, double each, std::size_t rest) const;
     void run_one(Desk& desk, PyObject* callable, std::size_t index);
     void end_runner();
     void publish(std::size_t first, std::size_t last);
@@ -67,6 +74,7 @@ class Map : public RefCounted {
     std::atomic<std::size_t> next_{0};
     std::atomic<std::size_t> end_;  // claims at or beyond it are void
     std::atomic<std::size_t> wanted_;
+    std::atomic<double> cost_{0};
     std::mutex mutex_;
     int runners_ = 0;
     Error reason_{ErrorCode::kCancelled};

@@ -4,6 +4,7 @@
 #include "python/audit.h"
 #include "python/bound_map.h"
 #include "python/bound_pool.h"
+#include "python/bound_reference.h"
 #include "python/bound_task.h"
 #include "python/buffer.h"
 #include "python/channel_ends.h"
@@ -50,6 +51,7 @@ constexpr Register kRegisters[] = {
     register_task,
     register_map,
     register_pool,
+    register_references,
     register_wait,
     register_measure,
     register_core_budget,

@@ -40,6 +40,10 @@ void Supervisor::interrupt(Ref<Task> task, Ref<Pool> pool) {
     give({.when = Clock::now(), .step = Step::kInterrupt, .task = std::move(task), .pool = std::move(pool)});
 }
 
+void Supervisor::watch(Ref<Pool> pool) {
+    give({.when = Clock::now(), .step = Step::kLook, .task = nullptr, .pool = std::move(pool)});
+}
+
 void Supervisor::serve() {
     name_this_thread("syncyte-superv");
     while (true) {
@@ -77,12 +81,25 @@ void Supervisor::carry_out(Order order) {
         crew_.replace(order.pool, order.task.get());
         return;
     }
+    if (order.step == Step::kLook) {
+        if (!crew_.even_out(order.pool)) {
+            order.pool->unwatched();
+            // Whoever came between the two found the pool watched.
+            if (!order.pool->backed_up() || !order.pool->watch()) return;
+        }
+        keep_for(std::move(order), kLookSeconds);
+        return;
+    }
     if (order.step == Step::kLimit && !order.task->time_out()) return;
     if (!crew_.runs(order.task.get())) return;
     interrupt_now(order.task);
     order.step = Step::kReplace;
-    order.when = Clock::now() +
-                 std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(kPatienceSeconds));
+    keep_for(std::move(order), kPatienceSeconds);
+}
+
+void Supervisor::keep_for(Order order, double seconds) {
+    order.when =
+        Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
     keep(std::move(order));
 }
 

@@ -39,8 +39,13 @@ class Supervisor : public RefCounted {
     // The task ended while its worker still runs it: that is interrupted now.
     void interrupt(Ref<Task> task, Ref<Pool> pool);
 
+    // Looks whether the pool's workers wait for jobs that wait for a worker, every kLookSeconds, for as long
+    // as some may.
+    static constexpr double kLookSeconds = 0.02;
+    void watch(Ref<Pool> pool);
+
   private:
-    enum class Step : std::uint8_t { kLimit, kInterrupt, kReplace };
+    enum class Step : std::uint8_t { kLimit, kInterrupt, kReplace, kLook };
     struct Order {
         Clock::time_point when;
         Step step = Step::kLimit;
@@ -58,6 +63,7 @@ class Supervisor : public RefCounted {
     void serve();
     void carry_out(Order order);
     void keep(Order order);
+    void keep_for(Order order, double seconds);
     void interrupt_now(const Ref<Task>& task);
 
     const Ref<Channel<Order>> orders_;

@@ -16,9 +16,10 @@ std::uint64_t next_id() {
 Function::Function(std::string encoded, bool remember)
     : id(next_id()), bytes(std::move(encoded)), keep(remember) {}
 
-Task::Task(Ref<Function> function, Value args, Value kwargs, double timeout)
+Task::Task(Ref<Function> function, Value args, Value kwargs, double timeout, int place)
     : id_(next_id()),
       timeout_(timeout),
+      place_(place),
       function_(std::move(function)),
       args_(std::move(args)),
       kwargs_(std::move(kwargs)) {}
@@ -34,6 +35,7 @@ bool Task::start(Desk& desk) {
 
 void Task::run(Desk& desk) {
     if (!start(desk)) return;
+    desk.count_tasks(1);
     if (timeout_ > 0) desk.limit(Ref<Task>::share(this), timeout_);
     const Ref<Function> function = std::move(function_);
     const Value args = std::exchange(args_, Value{});

@@ -69,8 +69,9 @@ struct TaskOutcome {
 // that saw finished (acquire) read it without a lock. `watched` and the waiters' list change under mutex_.
 class Task : public Job {
   public:
-    // `timeout`: seconds it may run; 0: as long as it likes.
-    Task(Ref<Function> function, Value args, Value kwargs, double timeout = 0);
+    // `timeout`: seconds it may run; 0: as long as it likes. `place`: of the only worker who may run it; -1:
+    // anybody.
+    Task(Ref<Function> function, Value args, Value kwargs, double timeout = 0, int place = -1);
 
     void run(Desk& desk) override;
     void abandon(const Error& reason) override;
@@ -95,6 +96,7 @@ class Task : public Job {
     [[nodiscard]] const TaskOutcome& outcome() const { return outcome_; }
 
     [[nodiscard]] std::uint64_t id() const { return id_; }
+    [[nodiscard]] int place() const { return place_; }
     // Which worker of the pool, and which interpreter, ran it; -1 before that.
     [[nodiscard]] int worker() const { return worker_.load(std::memory_order_relaxed); }
     [[nodiscard]] std::int64_t interpreter() const { return interpreter_.load(std::memory_order_relaxed); }
@@ -108,6 +110,7 @@ class Task : public Job {
 
     const std::uint64_t id_;
     const double timeout_;
+    const int place_;
     std::atomic<State> state_{State::kPending};
     std::atomic<int> worker_{-1};
     std::atomic<std::int64_t> interpreter_{-1};

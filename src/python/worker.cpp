@@ -1,15 +1,23 @@
 #include "python/worker.h"
 
+#include <pthread.h>
+#include <time.h>
+
+#include <algorithm>
 #include <memory>
 #include <utility>
 
 #include "base/check.h"
+#include "python/attach.h"
 #include "python/crew.h"
 #include "python/thread.h"
+#include "python/wait.h"
 
 namespace syncyte::python {
 
 namespace {
+
+thread_local Worker* this_worker = nullptr;
 
 std::int64_t now_ns() { return Clock::now().time_since_epoch().count(); }
 
@@ -30,12 +38,23 @@ std::string error_text() {
     return text;
 }
 
+// syncyte._worker.TaskInterrupted here; a new reference, or nullptr (no error set).
+PyObject* task_interrupted() {
+    PyObject* module = PyImport_ImportModule("syncyte._worker");
+    PyObject* type = module == nullptr ? nullptr : PyObject_GetAttrString(module, "TaskInterrupted");
+    Py_XDECREF(module);
+    if (type == nullptr) PyErr_Clear();
+    return type;
+}
+
 }  // namespace
 
 Worker::Worker(Ref<Crew> crew, PyInterpreterState* home)
     : crew_(std::move(crew)), home_(home), posts_(make_ref<Channel<Post>>()) {}
 
 Worker::~Worker() { check(!thread_.joinable(), "a worker's thread outlived its crew"); }
+
+Worker* Worker::of_this_thread() { return this_worker; }
 
 void Worker::take(Post post) {
     if (!posts_->try_put(std::move(post))) return;  // dismissed: the crew is closing
@@ -51,155 +70,230 @@ void Worker::join() {
 }
 
 void Worker::live() {
-    Result<Post> post = posts_->get(Deadline::never());
-    if (post && open_interpreter(*post)) {
-        Attachment attachment(interpreter_);
-        thread_ident_ = PyThread_get_thread_ident();
-        parker_ = &Parker::of_this_thread();
-        visits_ = Visits::of_this_thread();
-        const std::unique_ptr<Desk> desk = Desk::open(interpreter_id_);
-        if (desk == nullptr) {
-            post->pool->fail(broken("syncyte cannot be imported in a new interpreter: " + error_text()));
-            post->pool->left(post->index);
+    if (Result<Post> post = posts_->get(Deadline::never())) {
+        post_ = std::move(*post);
+        Attachment home(home_);
+        PyObject* pool = PyImport_ImportModule("syncyte._pool");
+        PyObject* lived =
+            pool == nullptr ? nullptr
+                            : PyObject_CallMethod(pool, "_live", "K", reinterpret_cast<std::uintptr_t>(this));
+        if (lived == nullptr && interpreter_ == nullptr) {
+            post_.pool->fail(broken("cannot make an interpreter: " + error_text()));
+            post_.pool->left(post_.place, Pool::Leaver::kNeverReady);
+        } else if (lived == nullptr) {
+            PyErr_WriteUnraisable(pool);
         }
-        {
-            const std::lock_guard lock(interrupt_mutex_);
-            present_ = desk != nullptr;
-        }
-        while (desk != nullptr && post) {
-            serve(*post, *desk, attachment);
-            const bool replaced = aside_;
-            crew_->come_home(*this);  // first, so that who waits for the pool's end can have this worker
-            if (!replaced) post->pool->left(post->index);
-            *post = {};
-            attachment.detach();
-            do post = posts_->get(Deadline::never());
-            while (!post && post.error().code == ErrorCode::kInterrupted);
-            attachment.attach();
-        }
-        attachment.detach();
-        {
-            const std::lock_guard lock(interrupt_mutex_);
-            present_ = false;
-        }
-        attachment.attach();
+        Py_XDECREF(lived);
+        Py_XDECREF(pool);
+        post_ = {};
     }
     crew_->gone(*this);
 }
 
-bool Worker::open_interpreter(const Post& first) {
-    Attachment home(home_);
-    PyObject* pool = PyImport_ImportModule("syncyte._pool");
-    PyObject* opened = pool == nullptr ? nullptr : PyObject_CallMethod(pool, "_open", nullptr);
-    long long id = -1;
-    unsigned long long address = 0;
-    const bool ok = opened != nullptr && PyArg_ParseTuple(opened, "LK", &id, &address);
-    if (ok) {
-        interpreter_ = reinterpret_cast<PyInterpreterState*>(address);
-        interpreter_id_ = id;
-    } else {
-        first.pool->fail(broken("cannot make an interpreter: " + error_text()));
-        first.pool->left(first.index);
-    }
-    Py_XDECREF(opened);
-    Py_XDECREF(pool);
-    return ok;
+void Worker::set_present(bool present) {
+    // Whoever holds the mutex may be waiting for our interpreter.
+    const Detached detached;
+    const std::lock_guard lock(interrupt_mutex_);
+    present_ = present;
 }
 
-void Worker::serve(const Post& post, Desk& desk, Attachment& attachment) {
+bool Worker::live_here() {
+    PyInterpreterState* interpreter = PyInterpreterState_Get();
+    interpreter_id_ = PyInterpreterState_GetID(interpreter);
+    thread_ident_ = PyThread_get_thread_ident();
+    parker_ = &Parker::of_this_thread();
+    visits_ = Visits::of_this_thread();
+    const std::unique_ptr<Desk> desk = Desk::open(interpreter_id_);
+    if (desk == nullptr) return false;
+    interpreter_ = interpreter;
+    desk_ = desk.get();
+    this_worker = this;
+    set_present(true);
+    for (bool more = true; more;) {
+        const bool ready = serve(post_);
+        bool replaced = false;
+        {
+            const std::lock_guard lock(place_mutex_);
+            replaced = aside_;
+        }
+        crew_->come_home(*this);  // first, so that who waits for the pool's end can have this worker
+        if (!replaced) {
+            post_.pool->left(post_.place, ready ? Pool::Leaver::kReady : Pool::Leaver::kNeverReady);
+        }
+        post_ = {};
+        const Detached detached;
+        Result<Post> post = posts_->get(Deadline::never());
+        while (!post && post.error().code == ErrorCode::kInterrupted) post = posts_->get(Deadline::never());
+        more = post.has_value();
+        if (more) post_ = std::move(*post);
+    }
+    set_present(false);
+    this_worker = nullptr;
+    desk_ = nullptr;
+    return true;
+}
+
+// Whether the worker got ready for the pool's jobs.
+bool Worker::serve(const Post& post) {
     Pool& pool = *post.pool;
-    WorkerRecord& record = pool.record(post.index);
-    name_this_thread(pool.name() + "_" + std::to_string(post.index));
-    record.interpreter.store(interpreter_id_, std::memory_order_relaxed);
-    desk.serve(post.pool, post.index);
+    name_this_thread(pool.options().name + "_" + std::to_string(post.place));
+    pool.record(post.place).interpreter.store(interpreter_id_, std::memory_order_relaxed);
+    pool.record(post.place).meter.store(desk_->meter(), std::memory_order_release);
+    desk_->serve(post.pool, post.place);
     {
         const std::lock_guard lock(place_mutex_);
-        place_ = post.index;
+        place_ = post.place;
+        pool_ = &pool;
         aside_ = false;
     }
-    TaskOutcome entered = desk.enter(pool.setup());
-    if (entered.ending == Ending::kReturned) {
-        record.state.store(WorkerState::kIdle, std::memory_order_relaxed);
-        pool.ready();
-        pool_.store(&pool, std::memory_order_relaxed);
-        work(post, desk, attachment);
+    TaskOutcome entered = desk_->enter(pool.options().setup);
+    const bool ready = entered.ending == Ending::kReturned;
+    if (ready) {
+        pool.ready(post.place);
+        work(post);
     } else {
         pool.fail(std::move(entered));
     }
-    desk.leave();
+    {
+        const std::lock_guard lock(place_mutex_);
+        pool_ = nullptr;
+    }
+    desk_->leave();
+    return ready;
 }
 
-void Worker::work(const Post& post, Desk& desk, Attachment& attachment) {
+void Worker::work(const Post& post) {
     Pool& pool = *post.pool;
-    WorkerRecord& record = pool.record(post.index);
+    WorkerRecord& record = pool.record(post.place);
     while (true) {
-        Result<Ref<Job>> job = pool.try_take(post.index);
+        Result<Ref<Job>> job = pool.try_take(post.place);
+        if (!job && job.error().code == ErrorCode::kEmpty) {
+            record.state.store(WorkerState::kIdle, std::memory_order_relaxed);
+            const Detached detached;
+            job = pool.take(post.place);
+        }
         if (!job) {
             if (job.error().code == ErrorCode::kClosed) return;
-            record.state.store(WorkerState::kIdle, std::memory_order_relaxed);
-            attachment.detach();
-            job = pool.take(post.index);
-            attachment.attach();
-            if (!job) continue;
+            continue;
         }
         const std::int64_t start = now_ns();
         record.state.store(WorkerState::kBusy, std::memory_order_relaxed);
         record.busy_since_ns.store(start, std::memory_order_relaxed);
-        job_.store(job->get(), std::memory_order_relaxed);
-        (*job)->run(desk);
+        run(**job);
         bool aside = false;
         {
             const std::lock_guard lock(place_mutex_);
-            job_.store(nullptr, std::memory_order_relaxed);
             aside = aside_;
         }
-        if (interrupted_) {
-            // It may have come too late to be raised: the next job must not see it.
-            interrupted_ = false;
-            PyThreadState_SetAsyncExc(thread_ident_, nullptr);
-        }
         if (aside) return;
+        record.tasks.fetch_add(desk_->take_tasks(), std::memory_order_relaxed);
+        if (desk_->needs_recycling()) {
+            TaskOutcome entered = desk_->recycle(pool.options().setup);
+            record.recycles.fetch_add(1, std::memory_order_relaxed);
+            if (entered.ending != Ending::kReturned) return pool.fail(std::move(entered));
+        }
         record.busy_since_ns.store(0, std::memory_order_relaxed);
         record.busy_ns.fetch_add(now_ns() - start, std::memory_order_relaxed);
-        record.tasks.fetch_add(1 + desk.take_more_tasks(), std::memory_order_relaxed);
     }
 }
 
-bool Worker::does(const Pool* pool, const Job* job) const {
-    const Job* present = job_.load(std::memory_order_relaxed);
-    if (present == nullptr || (job != nullptr && job != present)) return false;
-    return pool == nullptr || pool == pool_.load(std::memory_order_relaxed);
+void Worker::run(Job& job) {
+    {
+        const std::lock_guard lock(place_mutex_);
+        jobs_.push_back(&job);
+        ++turns_;
+    }
+    job.run(*desk_);
+    int depth = 0;
+    {
+        const std::lock_guard lock(place_mutex_);
+        jobs_.pop_back();
+        ++turns_;
+        depth = static_cast<int>(jobs_.size());
+    }
+    if (interrupted_ == kNotInterrupted) return;
+    // It may have come too late to be raised: the next job must not see it.
+    PyThreadState_SetAsyncExc(thread_ident_, nullptr);
+    if (interrupted_ >= depth) interrupted_ = kNotInterrupted;
+}
+
+bool Worker::can_help(const Pool& pool) const {
+    if (PyInterpreterState_Get() != interpreter_) return false;  // on a visit elsewhere, by on_main()
+    const std::lock_guard lock(place_mutex_);
+    return pool_ == &pool && !jobs_.empty();
+}
+
+bool Worker::help(Job& job) {
+    run(job);
+    if (interrupted_ == kNotInterrupted) return true;
+    PyObject* type = task_interrupted();
+    PyErr_SetNone(type == nullptr ? PyExc_KeyboardInterrupt : type);
+    Py_XDECREF(type);
+    return false;
+}
+
+// With place_mutex_ held: the index in jobs_ of `job`, or of the outermost job.
+std::optional<int> Worker::depth_of(const Pool* pool, const Job* job) const {
+    if (jobs_.empty() || (pool != nullptr && pool != pool_)) return std::nullopt;
+    if (job == nullptr) return 0;
+    const auto found = std::ranges::find(jobs_, job);
+    if (found == jobs_.end()) return std::nullopt;
+    return static_cast<int>(found - jobs_.begin());
+}
+
+bool Worker::runs(const Job* job) const {
+    const std::lock_guard lock(place_mutex_);
+    return depth_of(nullptr, job).has_value();
 }
 
 std::optional<int> Worker::set_aside(const Job* job) {
     const std::lock_guard lock(place_mutex_);
-    if (aside_ || !does(nullptr, job)) return std::nullopt;
+    if (aside_ || !depth_of(nullptr, job)) return std::nullopt;
     aside_ = true;
     return place_;
 }
 
 void Worker::interrupt(const Pool* pool, const Job* job) {
+    const auto depth = [&] {
+        const std::lock_guard lock(place_mutex_);
+        return depth_of(pool, job);
+    };
     const std::lock_guard lock(interrupt_mutex_);
-    if (!present_ || !does(pool, job)) return;
+    if (!present_ || !depth()) return;
     std::uint64_t visit = 0;
     {
         const Attachment visitor(interpreter_);
-        if (!does(pool, job)) return;  // now for certain: it changes only under the lock we hold
-        PyObject* module = PyImport_ImportModule("syncyte._worker");
-        PyObject* type = module == nullptr ? nullptr : PyObject_GetAttrString(module, "TaskInterrupted");
-        if (type != nullptr) {
-            interrupted_ = true;
-            PyThreadState_SetAsyncExc(thread_ident_, type);
-            visit = visits_->give_up();
-            parker_->interrupt();
-        }
-        PyErr_Clear();
-        Py_XDECREF(type);
-        Py_XDECREF(module);
+        const std::optional<int> found = depth();  // now for certain: it changes only under the lock we hold
+        PyObject* type = found ? task_interrupted() : nullptr;
+        if (type == nullptr) return;
+        interrupted_ = interrupted_ == kNotInterrupted ? *found : std::min(interrupted_, *found);
+        PyThreadState_SetAsyncExc(thread_ident_, type);
+        visit = visits_->give_up();
+        parker_->interrupt();
+        Py_DECREF(type);
     }
     if (visit == 0) return;
     visits_->interrupt(visit, thread_ident_);
     parker_->interrupt();  // for a wait there that began, or looked up, too early
+}
+
+bool Worker::waits_in_task(const Pool* pool) {
+    std::uint64_t turns = 0;
+    {
+        const std::lock_guard lock(place_mutex_);
+        if (jobs_.empty() || pool_ != pool) return false;
+        turns = turns_;
+    }
+    constexpr std::int64_t kWaking = 500'000;  // ns of CPU that a wait may take
+    clockid_t clock = 0;
+    timespec used{};
+    if (pthread_getcpuclockid(thread_.native_handle(), &clock) != 0 || clock_gettime(clock, &used) != 0) {
+        return false;
+    }
+    const std::int64_t cpu_ns = used.tv_sec * 1'000'000'000 + used.tv_nsec;
+    const bool still = turns == std::exchange(seen_turns_, turns);
+    const std::int64_t before = std::exchange(seen_cpu_ns_, cpu_ns);
+    return still && cpu_ns - before < kWaking;
 }
 
 }  // namespace syncyte::python

@@ -135,3 +135,63 @@ def spin_and_tell(queue: Any) -> None:
             pass
     finally:
         queue.put("cleaned up")
+
+
+def count_down(pool: Any, depth: int) -> int:
+    """Wait for a task of the same pool, which waits for another, and so on."""
+    if depth == 0:
+        return 0
+    return 1 + int(pool.submit(count_down, pool, depth - 1).result())
+
+
+def fan_out(pool: Any, count: int) -> int:
+    """Wait for many tasks of the same pool by the standard library's means."""
+    import concurrent.futures
+
+    futures = [pool.submit(identity, n) for n in range(count)]
+    concurrent.futures.wait(futures)
+    return sum(future.result() for future in concurrent.futures.as_completed(futures))
+
+
+def wait_deeply(pool: Any, depth: int) -> int:
+    import concurrent.futures
+
+    if depth == 0:
+        return 0
+    future = pool.submit(wait_deeply, pool, depth - 1)
+    concurrent.futures.wait([future])
+    return 1 + int(future.result())
+
+
+def map_inside(pool: Any, count: int) -> int:
+    return sum(pool.map(identity, range(count)))
+
+
+def gather_inside(pool: Any, count: int) -> int:
+    import asyncio
+
+    async def use() -> int:
+        return sum(await asyncio.gather(*(pool.run(identity, n) for n in range(count))))
+
+    return asyncio.run(use())
+
+
+def submit_inside(pool: Any, count: int) -> Any:
+    """Return the last of some futures, unfinished."""
+    return [pool.submit(identity, n) for n in range(count)][-1]
+
+
+def result_of(future: Any) -> Any:
+    return future.result()
+
+
+def spin_inside(pool: Any, told: Any) -> None:
+    told.put("outer")
+    try:
+        pool.submit(spin_and_tell, told).result()
+    finally:
+        told.put("outer cleaned up")
+
+
+def shut_down_inside(pool: Any) -> None:
+    pool.shutdown()
