@@ -9,8 +9,8 @@ namespace syncyte::python {
 
 namespace {
 
-// Twice what anybody will have; interpreters beyond are not counted.
-constexpr std::size_t kMeters = 1024;
+// More than anybody has at a time.
+constexpr std::size_t kMeters = 4096;
 
 // One of these per process, as CPython has one set of hooks. Written once, by install_memory_meters(), before
 // the hooks that read it are in place.
@@ -30,18 +30,20 @@ struct Hooks {
 // Set before the hooks are: no guard of a function's static on the way of each allocation.
 Hooks* hooks = nullptr;
 
+// Numbers of interpreters are never used twice. A later one may find the place of an earlier one, most likely
+// gone, and takes it over.
 MemoryMeter* meter_of(PyInterpreterState* interpreter) {
-    const std::size_t start = (reinterpret_cast<std::uintptr_t>(interpreter) >> 12U) % kMeters;
-    for (std::size_t step = 0; step < 8; ++step) {
-        MemoryMeter& meter = hooks->meters[(start + step) % kMeters];
-        PyInterpreterState* owner = meter.interpreter.load(std::memory_order_relaxed);
-        if (owner == interpreter) return &meter;
-        if (owner == nullptr &&
-            (meter.interpreter.compare_exchange_strong(owner, interpreter) || owner == interpreter)) {
-            return &meter;
-        }
-    }
-    return nullptr;
+    const std::int64_t id = PyInterpreterState_GetID(interpreter);
+    const auto place = id <= 0 ? 0 : 1 + static_cast<std::size_t>(id - 1) % (kMeters - 1);
+    MemoryMeter& meter = hooks->meters[place];
+    const std::int64_t owner = meter.interpreter.load(std::memory_order_relaxed);
+    if (owner == id) return &meter;
+    if (owner > id) return nullptr;
+    meter.bytes.store(0, std::memory_order_relaxed);
+    meter.limit.store(0, std::memory_order_relaxed);
+    meter.exceeded.store(false, std::memory_order_relaxed);
+    meter.interpreter.store(id, std::memory_order_relaxed);
+    return &meter;
 }
 
 MemoryMeter* meter_here() {

@@ -16,7 +16,7 @@ namespace syncyte::python {
 // One interpreter's. Lives as long as the process. Written by threads attached to that interpreter, which
 // take turns; read by anybody.
 struct MemoryMeter {
-    std::atomic<PyInterpreterState*> interpreter{nullptr};
+    std::atomic<std::int64_t> interpreter{-1};  // its number
     std::atomic<std::int64_t> bytes{0};
     std::atomic<std::int64_t> limit{0};  // allocations that would exceed it fail; 0: none
     std::atomic<bool> exceeded{false};   // one has failed
