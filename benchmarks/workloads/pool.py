@@ -37,6 +37,7 @@ def run(bench: Bench) -> None:
     large_arguments(bench, pools)
     busy_cores(bench, pools, workers)
     web_mix(bench, pools)
+    in_place(bench)
     warm_start(bench)
 
 
@@ -179,6 +180,40 @@ def web_mix(bench: Bench, pools: dict[str, Executor]) -> None:
         better="lower",
         reference=STOCK,
         rounds=3,
+    )
+
+
+def in_place(bench: Bench) -> None:
+    """What a call of a function under isolate() costs where it stays: cheap, or measured each time."""
+    calls = 1000 if bench.quick else 200_000
+    cheap, measured = "syncyte.isolate, cheap", "syncyte.isolate, measured each call"
+    functions: dict[str, Callable[[object], object]] = {
+        "plain function": pool_tasks.nothing,
+        cheap: syncyte.isolate(pool_tasks.nothing),
+        # Above this threshold at each call, and bound to the program by what it uses.
+        measured: syncyte.isolate(threshold=1e-9)(pool_tasks.remembers),
+    }
+
+    def sample(function: Callable[[object], object]) -> Callable[[], float]:
+        def nanoseconds() -> float:
+            start = time.perf_counter()
+            for _ in range(calls):
+                function(None)
+            return (time.perf_counter() - start) / calls * 1e9
+
+        return nanoseconds
+
+    bench.compare(
+        "in_place",
+        [
+            Contestant(name, sample(function), ours=name != "plain function")
+            for name, function in functions.items()
+        ],
+        title="A call of an isolated function that stays in place",
+        unit="ns",
+        better="lower",
+        reference="plain function",
+        goals=[Goal(cheap, at_most=1000), Goal(measured, at_most=1000)],
     )
 
 

@@ -63,6 +63,7 @@ def guarded(kind: bytes, body: bytes) -> Guarded | GuardedSetup:
 class Guarded:
     """A function of a pool with a fallback, as its workers call it.
 
+    pool: names the pool; none: there is no fallback, RefusedError says that the function has not begun.
     refused: what is known ahead to be refused, so that nothing needs to be tried.
     """
 
@@ -103,7 +104,7 @@ class Guarded:
             return self._fn(*args, **kwargs)
         except ImportError as error:
             refused = refusal_in(error)
-            if refused is not None:
+            if refused is not None and self._pool:
                 error.add_note(
                     f"{refused[0]} refuses to be in this interpreter. The task had begun when it was "
                     "imported, so the fallback did not run it again. "
@@ -112,6 +113,8 @@ class Guarded:
             raise
 
     def _elsewhere(self, refused: Refusal, packed: _core.Message) -> object:
+        if not self._pool:
+            raise RefusedError(f"{refused[0]} cannot be in interpreters ({refused[1]})")
         from concurrent import interpreters
 
         here = interpreters.get_current().id
@@ -125,6 +128,26 @@ class Guarded:
         if returned:
             return Forwarded(content, pickled)
         raise ForwardedError(content, pickled, display[0])
+
+
+class RefusedError(TypeError):
+    """A function cannot be in this interpreter. It has not begun."""
+
+
+_here: dict[bytes, Guarded] = {}
+
+
+def call_here(data: bytes, packed: _core.Message | None) -> object:
+    """Call a dumped function here or not at all: RefusedError. Arguments are packed, or None for none."""
+    guarded = _here.get(data)
+    if guarded is None:
+        guarded = Guarded("", None, None, data)
+        if not _here:
+            _worker.at_leave.append(_here.clear)
+        elif len(_here) >= 64:
+            _here.clear()
+        _here[data] = guarded
+    return guarded() if packed is None else guarded(packed)
 
 
 def _top(module: str) -> str:

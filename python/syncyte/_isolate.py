@@ -1,5 +1,6 @@
 """isolate: functions that move to an interpreter with a GIL of its own when that is worth it."""
 
+import re
 import threading
 import types
 from collections.abc import Callable
@@ -7,7 +8,7 @@ from functools import update_wrapper
 from time import perf_counter, thread_time
 from typing import Any, overload
 
-from syncyte import _core
+from syncyte import _core, _fallback_worker, _travel
 from syncyte._pool import InterpreterPool, PoolFuture
 from syncyte._purity import is_fixed, obstacle_of
 
@@ -26,6 +27,8 @@ _MEASURED_FIRST = 2
 # A function whose cost is this many times below the threshold is measured once in so many calls.
 _CHEAP = 8
 _UNWATCHED = 15
+# Reading a thread's CPU time is a call of the kernel: once in so many calls will do, once it is known.
+_CPU_TIME_EVERY = 8
 
 _shared_lock = threading.Lock()
 _shared: InterpreterPool | None = None
@@ -99,6 +102,7 @@ class Isolated[**P, R]:
         # Why it never moves. Examined when it first could; None until then, and if nothing was found.
         self._obstacle = None if _core._is_main() else "is not in the main interpreter"
         self._examined = False
+        self._dumped: _travel.Dumped | None = None
 
     # --- calls ---
 
@@ -137,6 +141,8 @@ class Isolated[**P, R]:
             try:
                 result: R = await asyncio.wrap_future(self._submit(args, kwargs))
             except _refusals() as error:
+                if self._is_own(error):
+                    raise
                 self._moved -= 1
                 result = await asyncio.to_thread(self._call_measured, args, kwargs)
                 self._stay(error)
@@ -147,18 +153,29 @@ class Isolated[**P, R]:
 
     def _call_dear(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not self._may_move_now(args, kwargs):
+            if self._busy and self._in_place % _CPU_TIME_EVERY:
+                return self._call_timed(args, kwargs)
             return self._call_measured(args, kwargs)
         start = perf_counter()
         try:
             result = self._submit(args, kwargs).result()
         except _refusals() as error:
-            # The function's own TypeError comes again here, and is no obstacle.
+            if self._is_own(error):
+                raise
             self._moved -= 1
             result = self._call_measured(args, kwargs)
             self._stay(error)
         else:
             self._learn(perf_counter() - start)
         return result
+
+    def _call_timed(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        start = perf_counter()
+        try:
+            return self._fn(*args, **kwargs)
+        finally:
+            self._in_place += 1
+            self._count(perf_counter() - start)
 
     def _call_measured(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         start, on_cpu = perf_counter(), thread_time()
@@ -170,12 +187,38 @@ class Isolated[**P, R]:
             self._busy += (min(1.0, on_cpu / spent) - self._busy) * _NEWEST if self._busy else on_cpu / spent
             self._count(spent)
 
+    def _is_own(self, error: BaseException) -> bool:
+        """Whether the function itself raised it, rather than what carries it there or its result home.
+
+        Not its own either: an import that only interpreters refuse.
+        """
+        if isinstance(error, ImportError) and _fallback_worker.refusal_in(error) is not None:
+            return False
+        code = getattr(self._fn, "__code__", None)
+        excinfo = getattr(error.__cause__, "excinfo", None)
+        if code is None or excinfo is None:
+            return False
+        frame = rf'File "{re.escape(code.co_filename)}", line \d+, in {re.escape(code.co_name)}$'
+        return re.search(frame, excinfo.errdisplay, re.MULTILINE) is not None
+
     def _submit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> PoolFuture:
         self._moved += 1
         try:
-            return (self._pool or _shared_pool()).submit(self._fn, *args, **kwargs)
+            call: tuple[bytes, _core.Message | None]
+            try:
+                call = self._data(), _core.Message((args, kwargs))
+            except Exception:  # a function among the arguments, say
+                call = _travel.dump_call(self._fn, args, kwargs), None
+            return (self._pool or _shared_pool()).submit(_fallback_worker.call_here, *call)
         except RuntimeError as refusal:
             raise _RefusedError(str(refusal)) from refusal
+
+    def _data(self) -> bytes:
+        """The function as it travels, made anew when what it carries has changed."""
+        dumped = self._dumped
+        if dumped is None or not dumped.still_holds(self._fn):
+            dumped = self._dumped = _travel.dump(self._fn)
+        return dumped.data
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         """As a method: the instance is the first argument."""
@@ -230,11 +273,14 @@ class Isolated[**P, R]:
     def _may_move_now(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         if not self._may_ever_move():
             return False
-        obstacle = self._obstacle_in(args, kwargs)
-        if obstacle is None and self._busy < _BUSY_SHARE:
-            obstacle = "waits more than it computes" if self._busy else "its CPU time is being measured"
+        # The cheapest to find out comes first.
+        obstacle = None if self._busy else "its CPU time is being measured"
         if obstacle is None and _core._idle_cores() == 0:
             obstacle = "no core was idle"
+        if obstacle is None and self._busy < _BUSY_SHARE:
+            obstacle = "waits more than it computes"
+        if obstacle is None:
+            obstacle = self._obstacle_in(args, kwargs)
         if obstacle is None and not self._is_pool_free():
             obstacle = "no worker was free"
         if obstacle is not None:
@@ -273,4 +319,4 @@ def _refusals() -> tuple[type[Exception], ...]:
     """What comes of a call that could not be made elsewhere, or whose result could not be brought."""
     from concurrent.futures.interpreter import BrokenInterpreterPool
 
-    return TypeError, BrokenInterpreterPool, _RefusedError
+    return TypeError, ImportError, BrokenInterpreterPool, _RefusedError

@@ -70,6 +70,22 @@ def fails(size: int) -> None:
     raise LookupError(size)
 
 
+def writes_and_fails(path: str, size: int) -> None:
+    with open(path, "a") as file:  # noqa: PTH123
+        file.write("x")
+    burn(size)
+    raise TypeError("its own")
+
+
+def imports_refused(path: str, size: int) -> int:
+    """Begins, and then imports what interpreters refuse."""
+    with open(path, "a") as file:  # noqa: PTH123
+        file.write("x")
+    import no_slot  # type: ignore[import-not-found]
+
+    return burn(size) + int(no_slot.answer)
+
+
 def gives_a_lock(size: int) -> object:
     burn(size)
     return threading.Lock()

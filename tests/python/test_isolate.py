@@ -14,6 +14,7 @@ from syncyte import _core, _isolate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 # A call of burn(SIZE) takes milliseconds: above the tests' threshold however fast the machine is.
 _SIZE = 100_000
@@ -203,6 +204,44 @@ def test_generators_and_coroutines_stay(pool: syncyte.InterpreterPool) -> None:
     awaiting = _isolated(tasks.awaits, pool)
     assert asyncio.run(awaiting(1)) == 0
     assert "coroutine function" in str(_isolate.obstacle_of(tasks.awaits))
+
+
+@pytest.mark.usefixtures("idle")
+def test_a_type_error_of_its_own_is_no_reason_to_run_again(
+    pool: syncyte.InterpreterPool, tmp_path: Path
+) -> None:
+    written = tmp_path / "written"
+    fn = _isolated(tasks.writes_and_fails, pool)
+    for _ in range(8):
+        with pytest.raises(TypeError, match="its own"):
+            fn(str(written), _SIZE)
+    with pytest.raises(TypeError, match="its own"):
+        asyncio.run(fn.run(str(written), _SIZE))
+    assert written.read_text() == "x" * 9
+    assert fn.stats()["moved"] == 6
+
+
+@pytest.mark.usefixtures("idle")
+def test_what_needs_a_refused_module_stays(
+    tmp_path: Path, built: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(built))
+    import no_slot  # type: ignore[import-not-found]
+
+    with syncyte.InterpreterPool(1, warmup=None) as own:
+        own.wait_ready(30)
+        space: dict[str, Any] = {"__name__": "__main__", "no_slot": no_slot, "burn": tasks.burn}
+        exec("def task(size):\n    return burn(size) + no_slot.answer\n", space)
+        fn = _isolated(space["task"], own)
+        assert {fn(_SIZE) for _ in range(8)} == {tasks.burn(_SIZE) + 42}
+        assert fn.stats()["moved"] == 0
+        assert "no_slot cannot be in interpreters" in fn.stats()["reason"]
+        # One that finds out in its midst is run again, that one time.
+        written = tmp_path / "written"
+        late = _isolated(tasks.imports_refused, own)
+        assert {late(str(written), _SIZE) for _ in range(8)} == {tasks.burn(_SIZE) + 42}
+        assert written.read_text() == "x" * 9
+        assert late.stats()["moved"] == 0
 
 
 @pytest.mark.usefixtures("idle")
