@@ -27,8 +27,8 @@ void Pace::note(std::size_t decoding, std::size_t prompt, double seconds) {
 std::size_t Pace::prompt_rows(std::size_t decoding, std::size_t most) const {
     if (decoding == 0) return most;
     if (row_ == 0) return std::min(kFirstRows, most);
-    const double rows = std::clamp(kTarget / row_, 1.0, 1e6);
-    const auto fitting = static_cast<std::size_t>(rows);
+    // ggml's kernels take rows by eight.
+    const auto fitting = static_cast<std::size_t>(std::clamp(kTarget / row_ / 8, 1.0, 1e6)) * 8;
     return std::min(std::max(fitting > decoding ? fitting - decoding : 0, kLeastRows), most);
 }
 
