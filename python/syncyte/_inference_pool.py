@@ -18,10 +18,12 @@ class InferencePool:
     """Interpreters that are warm from the start and answer prompts, each with a GIL of its own.
 
     size: how many interpreters, and so how many prompts at once; the model batches what they ask.
-    model: path of a GGUF file, or a syncyte.Model.
+    model: path of a GGUF file, or a syncyte.Model. None: the small model that comes with syncyte.
     agent: `agent(prompt, model)`, called in an idle interpreter for each prompt; what it returns is the
-        answer. None: the model alone answers, with a Completion.
+        answer. None: the model alone answers, with a Completion: a prompt is what a user says (or a list of
+        messages, as Model.chat takes them) where the model has a chat template, else text to be continued.
     setup: called once in each interpreter, before its first prompt; for imports and set-up.
+    raw: without an agent, prompts are text to be continued, whatever the model.
 
     Opening the pool waits until every interpreter is ready, and raises what the set-up raised there.
     Functions travel as InterpreterPool's do. Options of execute() and its like go to Model.generate, or as
@@ -35,11 +37,10 @@ class InferencePool:
         agent: Callable[..., Any] | None = None,
         setup: Callable[[], object] | None = None,
         *,
+        raw: bool = False,
         warmup: str | Callable[[], object] | None = None,
         thread_name_prefix: str = "",
     ) -> None:
-        if model is None:
-            raise TypeError("InferencePool needs a model: the path of a GGUF file, or a syncyte.Model")
         if agent is not None and not callable(agent):
             raise TypeError(f"agent must be a function agent(prompt, model), not {type(agent).__name__!r}")
         self._owned = None if isinstance(model, Model) else Model(model)
@@ -53,6 +54,7 @@ class InferencePool:
                     self.model,
                     None if agent is None else _travel.dump(agent).data,
                     None if setup is None else _travel.dump(setup).data,
+                    raw,
                 ),
                 warmup=warmup,
             )
@@ -134,9 +136,17 @@ def _pieces(receiver: Receiver[str], future: PoolFuture) -> Iterator[str]:
 
 
 def run_parallel(
-    prompts: Iterable[Any], *, model: str | os.PathLike[str] | Model, workers: int = 4, **options: Any
+    prompts: Iterable[Any],
+    *,
+    model: str | os.PathLike[str] | Model | None = None,
+    workers: int = 4,
+    raw: bool = False,
+    **options: Any,
 ) -> list[Completion]:
-    """Answer all prompts with one shared model, `workers` at a time, and return the Completions in order."""
+    """Answer all prompts with one shared model, `workers` at a time, and return the Completions in order.
+
+    Prompts, model and raw are those of InferencePool; options those of Model.generate.
+    """
     listed = list(prompts)
-    with InferencePool(max(1, min(workers, len(listed))), model) as pool:
+    with InferencePool(max(1, min(workers, len(listed))), model, raw=raw) as pool:
         return list(pool.map(listed, **options))

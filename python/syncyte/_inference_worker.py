@@ -13,12 +13,14 @@ if TYPE_CHECKING:
 
 _model: Model | None = None
 _agent: Callable[..., Any] | None = None
+_chats = False
 
 
-def prepare(model: Model, agent: bytes | None, setup: bytes | None) -> None:
+def prepare(model: Model, agent: bytes | None, setup: bytes | None, raw: bool) -> None:
     """Take the pool's model, load its agent, and run its set-up; once in each worker."""
-    global _model, _agent
+    global _model, _agent, _chats
     _model = model
+    _chats = not raw and model.info.has_chat_template
     _worker.at_leave.append(_forget)
     if agent is not None:
         _agent = _worker.load(agent)  # type: ignore[assignment]
@@ -34,15 +36,29 @@ def _forget() -> None:
 def answer(prompt: Any, options: dict[str, Any]) -> Any:
     """Return what the agent, or the model alone, says to a prompt."""
     assert _model is not None
-    if _agent is None:
-        return _model.generate(prompt, **options)
-    return _agent(prompt, _model, **options)
+    if _agent is not None:
+        return _agent(prompt, _model, **options)
+    if _chats:
+        return _model.chat(_messages(prompt), **options)
+    return _model.generate(prompt, **options)
+
+
+def _messages(prompt: Any) -> Any:
+    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+
+
+def _streamed(prompt: Any, options: dict[str, Any]) -> Any:
+    assert _model is not None
+    if _agent is not None:
+        return _agent(prompt, _model, **options)
+    if _chats:
+        return _model.stream_chat(_messages(prompt), **options)
+    return _model.stream(prompt, **options)
 
 
 def stream(pieces: Sender[str], prompt: Any, options: dict[str, Any]) -> None:
     """Send the pieces of the answer as they come; closing the channel tells that it is whole."""
-    assert _model is not None
-    found = _model.stream(prompt, **options) if _agent is None else _agent(prompt, _model, **options)
+    found = _streamed(prompt, options)
     if isinstance(found, str):
         found = (found,)
     elif hasattr(found, "finish_reason") and hasattr(found, "text"):

@@ -28,7 +28,7 @@ def pool(tiny_model: Path) -> Iterator[syncyte.InferencePool]:
 
 def test_execute_submit_and_map(pool: syncyte.InferencePool, tiny_model: Path) -> None:
     with syncyte.Model(tiny_model) as model:
-        expected = model.generate("hello", **OPTIONS)  # type: ignore[arg-type]
+        expected = model.chat([{"role": "user", "content": "hello"}], **OPTIONS)  # type: ignore[arg-type]
     answer = pool.execute("hello", **OPTIONS)
     assert isinstance(answer, syncyte.Completion)
     assert answer.tokens == expected.tokens
@@ -91,9 +91,25 @@ def test_run_parallel(tiny_model: Path) -> None:
     assert syncyte.run_parallel([], model=tiny_model) == []
 
 
+def test_raw_prompts_are_continued(tiny_model: Path) -> None:
+    with syncyte.Model(tiny_model) as model, syncyte.InferencePool(1, tiny_model, raw=True) as raw:
+        expected = model.generate("hello", **OPTIONS)  # type: ignore[arg-type]
+        assert raw.execute("hello", **OPTIONS).tokens == expected.tokens
+        assert "".join(raw.stream("hello", **OPTIONS)) == expected.text
+
+
+def test_messages_are_answered_by_the_embedded_model() -> None:
+    with syncyte.InferencePool(1) as pool:
+        asked = [{"role": "user", "content": "Tell me a joke"}]
+        answers = [
+            pool.execute(prompt, max_tokens=80, temperature=0).text for prompt in (asked, "Tell me a joke")
+        ]
+        streamed = "".join(pool.stream("Tell me a joke", max_tokens=80, temperature=0))
+    assert answers[0] == answers[1] == streamed
+    assert len(streamed) > 20
+
+
 def test_bad_input(tiny_model: Path, tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match="needs a model"):
-        syncyte.InferencePool(2)
     with pytest.raises(FileNotFoundError):
         syncyte.InferencePool(2, tmp_path / "missing.gguf")
     with pytest.raises(TypeError, match=r"agent must be a function.*'str'"):
