@@ -14,6 +14,7 @@ from typing import Any
 
 import syncyte
 
+PLACE = "import os; os.sched_setaffinity(0, [{core}])\n"  # the calling thread alone
 ECHO = "while (item := there.get()) is not None: back.put(item)"
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -45,10 +46,11 @@ def _queue_echo(there: Any, back: Any) -> Iterator[Callable[[Any], Any]]:
 
 
 @contextmanager
-def echo_of_queues(make: Callable[[], Any]) -> Iterator[Callable[[Any], Any]]:
-    """An echo in another interpreter, through two queues that make() makes."""
+def echo_of_queues(make: Callable[[], Any], core: int | None = None) -> Iterator[Callable[[Any], Any]]:
+    """An echo in another interpreter (on that core only), through two queues that make() makes."""
     there, back = make(), make()
-    with in_interpreter(ECHO, there=there, back=back), _queue_echo(there, back) as round_trip:
+    code = ECHO if core is None else PLACE.format(core=core) + ECHO
+    with in_interpreter(code, there=there, back=back), _queue_echo(there, back) as round_trip:
         yield round_trip
 
 

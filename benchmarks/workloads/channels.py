@@ -1,5 +1,6 @@
 """Messages between interpreters, beside the standard library's ways and the system's own limits."""
 
+import os
 import pickle
 import queue
 from collections.abc import Callable, Iterator
@@ -85,22 +86,41 @@ def _without_spinning() -> Iterator[None]:
         syncyte._core._spin_time(before)
 
 
+@contextmanager
+def _on_core(core: int) -> Iterator[None]:
+    """This thread, on that core alone."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, [core])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 def parked(bench: Bench) -> None:
-    """What a hand-over costs when the other side sleeps."""
-    ours = bench.enter(peers.echo_of_queues(syncyte.Queue))
+    """What a hand-over costs when the other side sleeps, on a core of its own.
+
+    Left alone, the scheduler puts one pair on one core and another on two, which is all that one would see.
+    """
+    here, there = sorted(os.sched_getaffinity(0))[:2]
+    ours = bench.enter(peers.echo_of_queues(syncyte.Queue, core=there))
     count = 50 if bench.quick else 3000
 
     def sample() -> list[float]:
-        with _without_spinning():
+        with _on_core(here), _without_spinning():
             return time_each(lambda: ours("hello"), count)
+
+    def bare() -> list[float]:
+        with _on_core(here):
+            return syncyte._core._futex_round_trips(count, there)
 
     bench.compare(
         "round_trip_parked",
         [
             Contestant("syncyte.Queue, both sides asleep", sample, ours=True),
-            Contestant("bare futex", lambda: syncyte._core._futex_round_trips(count)),
+            Contestant("bare futex", bare),
         ],
-        title="Round trip when each side sleeps until it is woken",
+        title="Round trip when each side sleeps, on a core of its own, until it is woken",
         unit="µs",
         better="lower",
         rounds=11,
