@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from syncyte._completion import Completion, ModelInfo, ModelStats, Timings, Usage
     from syncyte._core_budget import set_core_budget
     from syncyte._embedded import embedded_model_path
+    from syncyte._generate_options import GenerateOptions
     from syncyte._how import how, is_shareable
     from syncyte._inference_pool import InferencePool, run_parallel
     from syncyte._isolate import isolate
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 # Public name -> the private module that defines it.
 _modules: dict[str, str] = {
     "Completion": "_completion",
+    "GenerateOptions": "_generate_options",
     "InferencePool": "_inference_pool",
     "InterpreterPool": "_pool",
     "Model": "_model",
@@ -69,6 +71,7 @@ __all__ = [
     "ClosedError",
     "Completion",
     "Error",
+    "GenerateOptions",
     "InferencePool",
     "InterpreterPool",
     "Model",

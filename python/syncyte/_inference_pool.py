@@ -73,12 +73,15 @@ class InferencePool:
 
     def submit(self, prompt: Any, **options: Any) -> PoolFuture:
         """As execute(), but returns a future, which also says `worker` and `interpreter_id`."""
-        return self._pool.submit(_inference_worker.answer, prompt, options)
+        return self._pool.submit(_inference_worker.answer, prompt, _portable(options))
 
     def map(self, prompts: Iterable[Any], *, timeout: float | None = None, **options: Any) -> Iterator[Any]:
         """Answer all prompts, as many at a time as there are interpreters; answers come in order."""
         return self._pool.map(
-            _inference_worker.answer, *_columns(prompts, options), timeout=timeout, chunksize=1
+            _inference_worker.answer,
+            *_columns(prompts, _portable(options)),
+            timeout=timeout,
+            chunksize=1,
         )
 
     def stream(self, prompt: Any, **options: Any) -> Iterator[str]:
@@ -87,7 +90,7 @@ class InferencePool:
         An agent streams by returning an iterator of str. Closing the iterator ends the work.
         """
         receiver, sender = create_channel(256)
-        future = self._pool.submit(_inference_worker.stream, sender, prompt, options)
+        future = self._pool.submit(_inference_worker.stream, sender, prompt, _portable(options))
         # The worker's end is the only one now: the channel closes with it, whatever happens there.
         sender.close()
         return _pieces(receiver, future)
@@ -119,6 +122,15 @@ class InferencePool:
 
 
 _counter = iter(range(1 << 62))
+
+
+def _portable(options: dict[str, Any]) -> dict[str, Any]:
+    """The options, with the schema itself in place of a class that stands for one."""
+    if options.get("json_schema") is None:
+        return options
+    from syncyte._structured.resolve import plain_schema
+
+    return {**options, "json_schema": plain_schema(options["json_schema"])}
 
 
 def _columns(prompts: Iterable[Any], options: dict[str, Any]) -> tuple[list[Any], list[dict[str, Any]]]:

@@ -4,16 +4,16 @@ from typing import TYPE_CHECKING
 
 from syncyte import _core
 from syncyte._completion import Completion, ModelInfo, ModelStats, Timings, Usage
+from syncyte._options import checked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from os import PathLike
     from types import TracebackType
-    from typing import Self
+    from typing import Self, Unpack
 
+    from syncyte._generate_options import GenerateOptions
     from syncyte._prefix import Prefix
-
-_MOST_TOKENS = 2**31 - 1
 
 
 @_core._adopt_handle_type
@@ -60,117 +60,42 @@ class Model(_core.Model):
             path = embedded_model_path()
         return super().__new__(cls, path, context_length, max_sequences, threads, max_waiting)
 
-    def generate(
-        self,
-        prompt: str | Sequence[int],
-        *,
-        max_tokens: int = 128,
-        temperature: float = 0.8,
-        top_p: float = 0.95,
-        top_k: int = 40,
-        min_p: float = 0.05,
-        repeat_penalty: float = 1.0,
-        seed: int | None = None,
-        stop: str | Sequence[str] = (),
-        ignore_eos: bool = False,
-    ) -> Completion:
+    def generate(self, prompt: str | Sequence[int], **options: Unpack[GenerateOptions]) -> Completion:
         """Continues ``prompt`` (text, or tokens) and waits for all of it.
 
-        ``max_tokens``: at most so many. ``temperature``: 0 takes the likeliest token always. ``top_k`` (0:
-        all), ``top_p`` (1: all), ``min_p`` (0: all) bound the choice; ``repeat_penalty`` (1: none) lowers
-        what was among the last 64 tokens. ``seed``: the same one gives the same choices. ``stop``: strings
-        that end the text, never part of it. ``ignore_eos``: goes on where the model would end.
+        ``options``: see GenerateOptions, which says what each means: ``max_tokens``, ``temperature``,
+        ``seed``, ``stop``, ``json_schema`` and so on.
 
-        ValueError for values out of range and for a prompt that does not fit the context.
+        TypeError for an unknown option; ValueError for a value out of range and for a prompt that does not
+        fit the context.
         """
-        request = self._request(
-            prompt, max_tokens, temperature, top_p, top_k, min_p, repeat_penalty, seed, stop, ignore_eos
-        )
+        request = self._request("generate", prompt, options)
         text, tokens, outcome = request.finish()
         return _completion(request, text, tokens, outcome)
 
-    def stream(
-        self,
-        prompt: str | Sequence[int],
-        *,
-        max_tokens: int = 128,
-        temperature: float = 0.8,
-        top_p: float = 0.95,
-        top_k: int = 40,
-        min_p: float = 0.05,
-        repeat_penalty: float = 1.0,
-        seed: int | None = None,
-        stop: str | Sequence[str] = (),
-        ignore_eos: bool = False,
-    ) -> Stream:
+    def stream(self, prompt: str | Sequence[int], **options: Unpack[GenerateOptions]) -> Stream:
         """As generate(), but gives the pieces of the text as they come: an iterator of str.
 
         Starts at once. Closing or dropping the iterator cancels the rest.
         """
-        return Stream(
-            self._request(
-                prompt, max_tokens, temperature, top_p, top_k, min_p, repeat_penalty, seed, stop, ignore_eos
-            )
-        )
+        return Stream(self._request("stream", prompt, options))
 
     def chat(
-        self,
-        messages: Sequence[Mapping[str, object]],
-        *,
-        max_tokens: int = 128,
-        temperature: float = 0.8,
-        top_p: float = 0.95,
-        top_k: int = 40,
-        min_p: float = 0.05,
-        repeat_penalty: float = 1.0,
-        seed: int | None = None,
-        stop: str | Sequence[str] = (),
-        ignore_eos: bool = False,
+        self, messages: Sequence[Mapping[str, object]], **options: Unpack[GenerateOptions]
     ) -> Completion:
         """Answers ``messages``, a list of {"role": ..., "content": ...}, by the model's own chat template.
 
         Texts of control tokens inside a message are plain text. Options as for generate().
         """
-        return self.generate(
-            self.chat_tokens(messages),
-            max_tokens=max_tokens,
-            temperature=temperature,
-            top_p=top_p,
-            top_k=top_k,
-            min_p=min_p,
-            repeat_penalty=repeat_penalty,
-            seed=seed,
-            stop=stop,
-            ignore_eos=ignore_eos,
-        )
+        request = self._request("chat", self.chat_tokens(messages), options)
+        text, tokens, outcome = request.finish()
+        return _completion(request, text, tokens, outcome)
 
     def stream_chat(
-        self,
-        messages: Sequence[Mapping[str, object]],
-        *,
-        max_tokens: int = 128,
-        temperature: float = 0.8,
-        top_p: float = 0.95,
-        top_k: int = 40,
-        min_p: float = 0.05,
-        repeat_penalty: float = 1.0,
-        seed: int | None = None,
-        stop: str | Sequence[str] = (),
-        ignore_eos: bool = False,
+        self, messages: Sequence[Mapping[str, object]], **options: Unpack[GenerateOptions]
     ) -> Stream:
         """As chat(), but gives the pieces of the answer as they come, like stream()."""
-        return self.stream(
-            self.chat_tokens(messages),
-            max_tokens=max_tokens,
-            temperature=temperature,
-            top_p=top_p,
-            top_k=top_k,
-            min_p=min_p,
-            repeat_penalty=repeat_penalty,
-            seed=seed,
-            stop=stop,
-            ignore_eos=ignore_eos,
-        )
+        return Stream(self._request("stream_chat", self.chat_tokens(messages), options))
 
     def chat_tokens(self, messages: Sequence[Mapping[str, object]]) -> list[int]:
         """The prompt that chat() makes of ``messages``."""
@@ -234,36 +159,9 @@ class Model(_core.Model):
         return f"<syncyte.Model {info['path']!r}, {info['description']}>"
 
     def _request(
-        self,
-        prompt: str | Sequence[int],
-        max_tokens: int,
-        temperature: float,
-        top_p: float,
-        top_k: int,
-        min_p: float,
-        repeat_penalty: float,
-        seed: int | None,
-        stop: str | Sequence[str],
-        ignore_eos: bool,
+        self, caller: str, prompt: str | Sequence[int], options: Mapping[str, object]
     ) -> _core.Request:
-        _check_int("max_tokens", max_tokens, 1, _MOST_TOKENS)
-        _check_int("top_k", top_k, 0, _MOST_TOKENS)
-        _check_float("temperature", temperature, 0.0, 1e6)
-        _check_float("top_p", top_p, 0.0, 1.0)
-        _check_float("min_p", min_p, 0.0, 1.0)
-        _check_float("repeat_penalty", repeat_penalty, 1e-3, 1e3)
-        return self._submit(
-            prompt,
-            max_tokens,
-            temperature,
-            top_k,
-            top_p,
-            min_p,
-            repeat_penalty,
-            _checked_seed(seed),
-            _checked_stops(stop),
-            ignore_eos,
-        )
+        return self._submit(prompt, checked(caller, options))
 
 
 class Stream:
@@ -349,40 +247,6 @@ def _completion(
         Usage(request.prompt_tokens, len(tokens), reused),
         Timings(queued, first_token, total, speed),
     )
-
-
-def _check_int(name: str, value: int, least: int, most: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} must be int, not {type(value).__name__}")
-    if not least <= value <= most:
-        raise ValueError(f"{name} must be {least} or more, not {value}")
-
-
-def _check_float(name: str, value: float, least: float, most: float) -> None:
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
-    if not least <= value <= most:  # NaN is not
-        raise ValueError(f"{name} must be from {least:g} to {most:g}, not {value!r}")
-
-
-def _checked_seed(seed: int | None) -> int:
-    if seed is None:
-        import os
-
-        return int.from_bytes(os.urandom(8))
-    if not isinstance(seed, int) or isinstance(seed, bool):
-        raise TypeError(f"seed must be int or None, not {type(seed).__name__}")
-    return seed % 2**64
-
-
-def _checked_stops(stop: str | Sequence[str]) -> tuple[str, ...]:
-    stops = (stop,) if isinstance(stop, str) else tuple(stop)
-    for text in stops:
-        if not isinstance(text, str):
-            raise TypeError(f"stop must be str or a list of str, not of {type(text).__name__}")
-        if not text:
-            raise ValueError("a stop string cannot be empty")
-    return stops
 
 
 for _public in (Model, Stream):

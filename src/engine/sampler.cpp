@@ -61,8 +61,10 @@ Token likeliest(std::span<const float> logits) {
 
 }  // namespace
 
-Sampler::Sampler(const SamplingParams& params, std::vector<Token> banned, std::span<const Token> prompt)
+Sampler::Sampler(const SamplingParams& params, std::vector<Token> banned, std::span<const Token> prompt,
+                 std::shared_ptr<GrammarMachine> grammar)
     : params_(params), banned_(std::move(banned)) {
+    if (grammar) grammar_.emplace(std::move(grammar));
     const std::size_t seen = std::min(prompt.size(), kRepeatWindow);
     for (const Token token : prompt.last(seen)) remember(token);
 }
@@ -171,10 +173,34 @@ Token Sampler::draw() {
     return candidates_.back().token;
 }
 
-Token Sampler::sample(std::span<float> logits) {
+Token Sampler::choose(std::span<const float> logits) {
+    return params_.temperature <= 0 ? likeliest(logits) : draw_from(logits);
+}
+
+// A model that knows what is wanted rarely needs the whole vocabulary looked through: what it would choose
+// freely is tried first. Where that is not allowed the choice is made again among what is; both together
+// choose as if the rest had never been there.
+Result<Token> Sampler::choose_allowed(std::span<float> logits) {
+    const Token free = choose(logits);
+    if (logits[static_cast<std::size_t>(free)] > kNever && grammar_->allows(free)) return free;
+    if (grammar_->restrict(logits)) return choose(logits);
+    // Only the end is left, and it was banned.
+    if (grammar_->may_end() && !banned_.empty()) return banned_.front();
+    return std::unexpected(grammar_->dead_end());
+}
+
+Result<Token> Sampler::sample(std::span<float> logits) {
     penalise(logits);
     for (const Token token : banned_) logits[static_cast<std::size_t>(token)] = kNever;
-    const Token chosen = params_.temperature <= 0 ? likeliest(logits) : draw_from(logits);
+    Token chosen = 0;
+    if (grammar_) {
+        const Result<Token> allowed = choose_allowed(logits);
+        if (!allowed) return allowed;
+        chosen = *allowed;
+        grammar_->accept(chosen);
+    } else {
+        chosen = choose(logits);
+    }
     remember(chosen);
     return chosen;
 }

@@ -3,9 +3,13 @@
 
 #include <cstdint>
 #include <deque>
+#include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
+#include "base/error.h"
+#include "engine/grammar_machine.h"
 #include "engine/model.h"
 
 namespace syncyte {
@@ -27,11 +31,15 @@ class Sampler {
   public:
     static constexpr std::size_t kRepeatWindow = 64;
 
-    // `banned` tokens are never chosen. `prompt` counts for the repeat penalty.
-    Sampler(const SamplingParams& params, std::vector<Token> banned, std::span<const Token> prompt);
+    // `banned` tokens are never chosen. `prompt` counts for the repeat penalty. With a grammar, only tokens
+    // that it allows are.
+    Sampler(const SamplingParams& params, std::vector<Token> banned, std::span<const Token> prompt,
+            std::shared_ptr<GrammarMachine> grammar = nullptr);
 
-    // Overwrites some of the logits.
-    Token sample(std::span<float> logits);
+    // Overwrites some of the logits. Fails where the grammar leaves nothing to choose.
+    Result<Token> sample(std::span<float> logits);
+    // The grammar allows nothing after what was chosen.
+    [[nodiscard]] bool must_end() const { return grammar_ && grammar_->must_end(); }
 
   private:
     struct Candidate {
@@ -40,6 +48,8 @@ class Sampler {
     };
 
     void penalise(std::span<float> logits) const;
+    Token choose(std::span<const float> logits);
+    Result<Token> choose_allowed(std::span<float> logits);
     void remember(Token token);
     Token draw_from(std::span<const float> logits);
     void collect(std::span<const float> logits);
@@ -49,6 +59,7 @@ class Sampler {
 
     SamplingParams params_;
     std::vector<Token> banned_;
+    std::optional<GrammarCursor> grammar_;
     std::deque<Token> recent_;
     std::uint64_t draws_ = 0;
     // Kept between calls for their memory.

@@ -4,11 +4,13 @@
 #include <string>
 #include <utility>
 
+#include "engine/grammar.h"
 #include "engine/versions.h"
 #include "python/errors.h"
 #include "python/handles.h"
 #include "python/model_arguments.h"
 #include "python/request.h"
+#include "python/request_options.h"
 #include "python/wait.h"
 #include "scheduler/shared_model.h"
 
@@ -137,23 +139,21 @@ std::optional<std::vector<Token>> prompt_of(PyObject* object, const Model& model
 
 PyObject* model_submit(PyObject* object, PyObject* args) {
     PyObject* prompt = nullptr;
-    PyObject* stops = nullptr;
-    int ignore_eos = 0;
-    unsigned long long seed = 0;
-    RequestOptions options;
-    SamplingParams& sampling = options.sampling;
-    if (PyArg_ParseTuple(args, "OififffKOp", &prompt, &options.max_tokens, &sampling.temperature,
-                         &sampling.top_k, &sampling.top_p, &sampling.min_p, &sampling.repeat_penalty, &seed,
-                         &stops, &ignore_eos) == 0) {
-        return nullptr;
-    }
+    PyObject* given = nullptr;
+    if (PyArg_ParseTuple(args, "OO!", &prompt, &PyDict_Type, &given) == 0) return nullptr;
     const Ref<SharedModel> model = opened(object);
     if (!model) return nullptr;
-    sampling.seed = seed;
-    options.ignore_eos = IgnoreEos{ignore_eos != 0};
-    auto texts = texts_of(stops, "a stop string");
-    if (!texts) return nullptr;
-    options.stops = std::move(*texts);
+    RequestOptions options;
+    std::string grammar;
+    if (!read_request_options(given, options, grammar)) return nullptr;
+    if (!grammar.empty()) {
+        Result<std::shared_ptr<GrammarMachine>> machine = [&] {
+            const Detached detached;
+            return model->grammar(grammar);
+        }();
+        if (!machine) return raise_for(object, machine.error());
+        options.grammar = std::move(*machine);
+    }
     auto tokens = prompt_of(object, model->model(), prompt);
     if (!tokens) return nullptr;
     options.prompt = std::move(*tokens);
@@ -325,12 +325,18 @@ PyObject* versions(PyObject*, PyObject*) {
 
 PyObject* count_open_models(PyObject*, PyObject*) { return PyLong_FromSize_t(open_models()); }
 
+PyObject* check_grammar(PyObject* module, PyObject* argument) {
+    const auto text = text_of(argument, "the grammar");
+    if (!text) return nullptr;
+    const auto grammar = parse_grammar(*text);
+    if (!grammar) return raise_error(state_of(module), grammar.error());
+    Py_RETURN_NONE;
+}
+
 PyMethodDef methods[] = {
     {"_tokenize", model_tokenize, METH_VARARGS, "_tokenize(text, add_special, parse_special)"},
     {"_detokenize", model_detokenize, METH_O, "_detokenize(tokens)"},
-    {"_submit", model_submit, METH_VARARGS,
-     "_submit(prompt, max_tokens, temperature, top_k, top_p, min_p, repeat_penalty, seed, stops, "
-     "ignore_eos)"},
+    {"_submit", model_submit, METH_VARARGS, "_submit(prompt, options): options as checked by _options"},
     {"_apply_template", model_apply_template, METH_VARARGS,
      "_apply_template(chat_template, roles, contents, add_generation_prompt)"},
     {"_info", model_info, METH_NOARGS, "_info()"},
@@ -364,6 +370,7 @@ PyType_Spec spec = {
 };
 
 PyMethodDef functions[] = {
+    {"_check_grammar", check_grammar, METH_O, "_check_grammar(text): ValueError says what is wrong with it."},
     {"_open_models", count_open_models, METH_NOARGS, "How many models have their weights in memory."},
     {"_engine_versions", versions, METH_NOARGS, "Versions of libllama and ggml."},
     {nullptr, nullptr, 0, nullptr},

@@ -126,7 +126,7 @@ bool Scheduler::start(Sequence& sequence) {
     const RequestOptions& options = sequence.options();
     std::vector<Token> banned;
     if (options.ignore_eos == IgnoreEos::kYes) banned.assign_range(model_->end_tokens());
-    sequence.sampler.emplace(options.sampling, std::move(banned), options.prompt);
+    sequence.sampler.emplace(options.sampling, std::move(banned), options.prompt, options.grammar);
     sequence.request->mark_started();
     sequence.request->mark_reused(static_cast<std::int32_t>(sequence.node->shared));
     reused_tokens_ += sequence.node->shared;

@@ -36,10 +36,11 @@ struct RequestOptions {
     Deadline deadline = Deadline::never();  // it ends in time, with what it has by then
     std::string cache_salt;                 // only requests with the same one share cells
     Purpose purpose = Purpose::kGenerate;
+    std::shared_ptr<GrammarMachine> grammar;  // what the answer has to be; null: anything
 };
 
 enum class FinishReason : std::uint8_t {
-    kStop,       // the model ended, or a stop string came
+    kStop,       // the model or the grammar ended, or a stop string came
     kLength,     // max_tokens, or the end of the context
     kCancelled,  // cancel() was called
     kDeadline,   // another token would have come too late

@@ -162,10 +162,12 @@ Result<void> Scheduler::forward() {
 void Scheduler::process() {
     for (const auto& sequence : running_) {
         if (sequence->row == Sequence::kNoRow) continue;
-        if (sequence->options().purpose == Purpose::kGenerate) {
-            process_token(*sequence, sequence->sampler->sample(context_->logits(sequence->row)));
-        } else {
+        if (sequence->options().purpose != Purpose::kGenerate) {
             process_prefix(*sequence);
+        } else if (Result<Token> token = sequence->sampler->sample(context_->logits(sequence->row))) {
+            process_token(*sequence, *token);
+        } else {
+            fail(*sequence, token.error());
         }
     }
     std::erase_if(running_, [](const auto& sequence) { return sequence->done; });
@@ -230,6 +232,12 @@ void Scheduler::process_token(Sequence& sequence, Token token) {
     request.append(token, shown);
     if (stopped) {
         complete(sequence, FinishReason::kStop, {});
+        return;
+    }
+    if (sequence.sampler->must_end()) {
+        shown.clear();
+        sequence.text.finish(shown);
+        complete(sequence, FinishReason::kStop, shown);
         return;
     }
     const bool out_of_context = sequence.computed() >= static_cast<std::size_t>(options_.context_length);

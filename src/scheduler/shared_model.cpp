@@ -17,6 +17,7 @@
 #include "base/cpu.h"
 #include "engine/llama_model.h"
 #include "scheduler/engine_thread.h"
+#include "scheduler/grammar_cache.h"
 
 namespace syncyte {
 
@@ -89,6 +90,7 @@ struct SharedModel::Core {
     std::int32_t threads = 1;
     std::shared_ptr<const Model> model;
     std::shared_ptr<Scheduler> scheduler;
+    GrammarCache grammars;
 
     Core() { ++open_count; }
     ~Core() {
@@ -214,6 +216,10 @@ std::int32_t SharedModel::threads() const { return core_->threads; }
 const SchedulerOptions& SharedModel::limits() const { return core_->scheduler->options(); }
 
 SchedulerStats SharedModel::stats() const { return core_->scheduler->stats(); }
+
+Result<std::shared_ptr<GrammarMachine>> SharedModel::grammar(const std::string& text) const {
+    return core_->grammars.get(*core_->model, text);
+}
 
 Result<Ref<Request>> SharedModel::submit(RequestOptions options) const {
     EngineThread& engine = EngineThread::of_process();

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/ref.h"
+#include "engine/grammar_machine.h"
 #include "engine/model.h"
 #include "scheduler/request.h"
 #include "scheduler/scheduler.h"
@@ -39,6 +40,9 @@ class SharedModel : public RefCounted {
     [[nodiscard]] const SchedulerOptions& limits() const;
     [[nodiscard]] SchedulerStats stats() const;
 
+    // A grammar in GBNF for requests to this model; the one of the same text as before where that is still
+    // known. Errors as parse_grammar() and GrammarMachine::make().
+    [[nodiscard]] Result<std::shared_ptr<GrammarMachine>> grammar(const std::string& text) const;
     // kInvalidArgument: the prompt is empty or as long as the context. kOverloaded: max_waiting is reached.
     Result<Ref<Request>> submit(RequestOptions options) const;
 

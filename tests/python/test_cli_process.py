@@ -76,6 +76,37 @@ def test_prompts_go_through_several_interpreters_of_one_process(run: Run) -> Non
     assert all(record["interpreter_id"] != 0 for record in found)
 
 
+def test_answers_that_have_to_be_something(run: Run, tmp_path: Path) -> None:
+    done = run("one", "two", "--choices", "yes,no")
+    assert done.returncode == 0, done.stderr
+    assert {record["text"] for record in records(done.stdout)} <= {"yes", "no"}
+    (tmp_path / "schema.json").write_text('{"enum": [7]}')
+    (tmp_path / "words.gbnf").write_text('root ::= "word"')
+    assert records(run("one", "--json-schema", "schema.json").stdout)[0]["text"] == "7"
+    (tmp_path / "in.jsonl").write_text('{"prompt": "a", "choices": ["mine"]}\n{"prompt": "b"}\n')
+    done = run("--input", "in.jsonl", "--grammar", "words.gbnf")
+    assert [record["text"] for record in records(done.stdout)] == ["mine", "word"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{"type": 3}', "keyword 'type' has 3"),
+        ("{", "Expecting property name"),
+        ('{"not": {}}', "keyword 'not' cannot be expressed"),
+    ],
+)
+def test_a_schema_that_cannot_be_used_is_a_wrong_command_line(
+    run: Run, tmp_path: Path, content: str, said: str
+) -> None:
+    (tmp_path / "schema.json").write_text(content)
+    done = run("one", "--json-schema", "schema.json")
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert run("one", "--grammar", "schema.json").returncode == 2
+    assert run("one", "--grammar", "no such file").returncode == 2
+
+
 def test_greedy_answers_do_not_depend_on_the_workers(run: Run) -> None:
     prompts = [f"prompt {n}" for n in range(6)]
     texts = []

@@ -4,6 +4,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import syncyte
+from syncyte._options import shapes
 from syncyte.cli import _agent
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ class AgentModel:
 
     def begin(self, line_options: dict[str, Any]) -> None:
         """Starts the account of a new input."""
-        self._options = {**self._run_options, **line_options}
+        self._options = self._run_options
+        self._options = self._with_defaults(line_options)
         self._calls = []
 
     def generate(self, prompt: Any, **options: Any) -> syncyte.Completion:
@@ -85,6 +87,9 @@ class AgentModel:
         return found
 
     def _with_defaults(self, options: dict[str, Any]) -> dict[str, Any]:
+        if any(options.get(name) for name in shapes):
+            # What the answer has to be is said once: here, and not by the run as well.
+            return {**{name: value for name, value in self._options.items() if name not in shapes}, **options}
         return {**self._options, **options}
 
     def _watched(self, stream: _Stream) -> syncyte.Completion:

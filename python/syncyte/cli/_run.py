@@ -95,7 +95,9 @@ def parser() -> Parser:
     workers.add_argument(
         "--raw", action="store_true", help="prompts as they are, without the model's chat format"
     )
-    _sampling.add_to(result.add_argument_group("generation"))
+    generation = result.add_argument_group("generation")
+    _sampling.add_to(generation)
+    _sampling.add_shapes_to(generation)
     other = result.add_argument_group("other")
     other.add_argument("-h", "--help", action="help", help="show this text and exit")
     return result

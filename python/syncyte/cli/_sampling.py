@@ -1,12 +1,13 @@
 """The options of a generation: one table for the command line and for the lines of a JSONL input."""
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from syncyte.cli._arguments import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 
 class Option:
@@ -76,7 +77,57 @@ options: tuple[Option, ...] = (
     Option("ignore_eos", bool, "", "go on when the model says it is done, up to --max-tokens"),
 )
 
-by_name = {option.name: option for option in options}
+
+class Shape(Option):
+    """One option that says what an answer has to be. On the command line some are read from a file."""
+
+    __slots__ = ("read",)
+
+    def __init__(
+        self, name: str, kind: type, metavar: str, help: str, read: Callable[[str], object] | None = None
+    ) -> None:
+        super().__init__(name, kind, metavar, help)
+        self.read = read
+
+    def check(self, value: object) -> object:
+        """The value, once a grammar can be made of it."""
+        from syncyte import _core
+        from syncyte._structured.resolve import grammar_of
+
+        try:
+            grammar = grammar_of(self.name, value)
+            if grammar is not None:
+                _core._check_grammar(grammar)
+        except TypeError as error:
+            raise ValueError(str(error)) from None
+        return value
+
+    def convert(self, text: str) -> object:
+        """The value of a command line argument."""
+        try:
+            return self.check(self.read(text) if self.read else text)
+        except (ValueError, OSError) as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _text_of_file(path: str) -> str:
+    return Path(path).read_text("utf-8")
+
+
+def _json_of_file(path: str) -> object:
+    import json
+
+    return json.loads(_text_of_file(path))
+
+
+shapes: tuple[Shape, ...] = (
+    Shape("json_schema", dict, "FILE", "answers are JSON that satisfies the schema in FILE", _json_of_file),
+    Shape("json_object", bool, "", "answers are JSON objects"),
+    Shape("grammar", str, "FILE", "answers follow the grammar in FILE (GBNF)", _text_of_file),
+    Shape("choices", list, "A,B", "answers are one of these texts", lambda text: text.split(",")),
+)
+
+by_name: dict[str, Option] = {option.name: option for option in (*options, *shapes)}
 
 
 def add_to(group: argparse._ArgumentGroup) -> None:
@@ -92,6 +143,16 @@ def add_to(group: argparse._ArgumentGroup) -> None:
             group.add_argument(option.flag, metavar=option.metavar, type=option.convert, help=option.help)
 
 
+def add_shapes_to(group: argparse._ArgumentGroup) -> None:
+    """Adds the options that say what an answer has to be; one of them can be given."""
+    only_one = group.add_mutually_exclusive_group()
+    for shape in shapes:
+        if shape.kind is bool:
+            only_one.add_argument(shape.flag, action="store_true", default=None, help=shape.help)
+        else:
+            only_one.add_argument(shape.flag, metavar=shape.metavar, type=shape.convert, help=shape.help)
+
+
 def _not_empty(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("an empty string would stop every answer at once")
@@ -101,10 +162,10 @@ def _not_empty(text: str) -> str:
 def chosen(arguments: argparse.Namespace) -> dict[str, Any]:
     """The sampling options the command line gave, ready to be keyword arguments of a generation."""
     given: dict[str, Any] = {}
-    for option in options:
-        value = getattr(arguments, option.name)
+    for option in by_name.values():
+        value = getattr(arguments, option.name, None)
         if value is not None:
-            given[option.name] = tuple(value) if option.kind is str else value
+            given[option.name] = tuple(value) if option.name == "stop" else value
     return given
 
 

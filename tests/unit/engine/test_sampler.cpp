@@ -22,7 +22,7 @@ std::map<Token, int> choices(SamplingParams params, const std::vector<float>& lo
     std::map<Token, int> counts;
     for (int i = 0; i < draws; ++i) {
         std::vector<float> copy = logits;
-        ++counts[sampler.sample(copy)];
+        ++counts[*sampler.sample(copy)];
     }
     return counts;
 }
@@ -82,7 +82,7 @@ TEST(Sampler, same_seed_same_choices) {
         std::vector<Token> tokens;
         for (int i = 0; i < 64; ++i) {
             std::vector<float> copy = kTenths;
-            tokens.push_back(sampler.sample(copy));
+            tokens.push_back(*sampler.sample(copy));
         }
         return tokens;
     };
@@ -93,11 +93,11 @@ TEST(Sampler, same_seed_same_choices) {
 TEST(Sampler, banned_tokens_never_come) {
     Sampler greedy({.temperature = 0}, {3}, {});
     std::vector<float> logits = kTenths;
-    EXPECT_EQ(greedy.sample(logits), 2);
+    EXPECT_EQ(*greedy.sample(logits), 2);
     Sampler drawing(plain(), {0, 1, 3}, {});
     for (int i = 0; i < 100; ++i) {
         logits = kTenths;
-        EXPECT_EQ(drawing.sample(logits), 2);
+        EXPECT_EQ(*drawing.sample(logits), 2);
     }
 }
 
@@ -106,11 +106,11 @@ TEST(Sampler, the_repeat_penalty_lowers_what_was_there) {
     const std::array<Token, 1> prompt = {1};
     Sampler sampler(params, {}, prompt);
     std::vector<float> logits = {1.0F, 1.5F, 0.9F};
-    EXPECT_EQ(sampler.sample(logits), 0) << "1 was in the prompt";
+    EXPECT_EQ(*sampler.sample(logits), 0) << "1 was in the prompt";
     logits = {1.0F, 1.5F, 0.9F};
-    EXPECT_EQ(sampler.sample(logits), 2) << "0 was chosen";
+    EXPECT_EQ(*sampler.sample(logits), 2) << "0 was chosen";
     logits = {-1.0F, -1.5F, -1.9F};
-    EXPECT_EQ(sampler.sample(logits), 0) << "negative logits are lowered too";
+    EXPECT_EQ(*sampler.sample(logits), 0) << "negative logits are lowered too";
 }
 
 TEST(Sampler, logits_that_are_no_numbers_are_survived) {
@@ -151,7 +151,7 @@ TEST(Sampler, the_likeliest_is_found_wherever_it_is) {
             if (best > 0) logits[best - 1] = nan;
             logits[best] = -1.0F;
             logits[size - 1] = -1.0F;  // an equal one: the first counts
-            ASSERT_EQ(greedy.sample(logits), static_cast<Token>(best)) << size;
+            ASSERT_EQ(*greedy.sample(logits), static_cast<Token>(best)) << size;
         }
     }
 }

@@ -1,0 +1,117 @@
+"""Checks the options of a generation, in one place; GenerateOptions says what they mean."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_MOST = 2**31 - 1
+
+# Options that say what the answer has to be: one of them, None is none.
+shapes = ("grammar", "choices", "json_object", "json_schema")
+
+
+def checked(caller: str, options: Mapping[str, object]) -> dict[str, object]:
+    """The options as the engine takes them; what is left out is the engine's default.
+
+    TypeError for an unknown name or a value of the wrong type, ValueError for one out of range. ``caller`` is
+    the method that the user called.
+    """
+    given: dict[str, object] = {}
+    for name, value in options.items():
+        check = _checks.get(name)
+        if check is not None:
+            given[name] = check(name, value)
+        elif name not in shapes:
+            raise _unknown(caller, name)
+        elif value is not None:
+            _add_grammar(given, name, value, options)
+    if given.get("seed") is None:
+        import os
+
+        given["seed"] = int.from_bytes(os.urandom(8))
+    return given
+
+
+def _add_grammar(given: dict[str, object], name: str, value: object, options: Mapping[str, object]) -> None:
+    others = [other for other in shapes if other != name and options.get(other) not in (None, False)]
+    if others and value is not False:
+        raise ValueError(f"{name} and {others[0]} say both what the answer has to be; only one of them can")
+    from syncyte._structured.resolve import grammar_of
+
+    grammar = grammar_of(name, value)
+    if grammar is not None:
+        given["grammar"] = grammar
+
+
+def _unknown(caller: str, name: str) -> TypeError:
+    import difflib
+
+    near = difflib.get_close_matches(name, [*_checks, *shapes], n=1)
+    hint = f". Did you mean {near[0]!r}?" if near else ""
+    return TypeError(f"{caller}() got an unexpected keyword argument {name!r}{hint}")
+
+
+def _whole(least: int, most: int = _MOST) -> Callable[[str, object], object]:
+    def check(name: str, value: object) -> int:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise TypeError(f"{name} must be int, not {type(value).__name__}")
+        if not least <= value <= most:
+            limits = f"{least} or more" if most == _MOST else f"from {least} to {most}"
+            raise ValueError(f"{name} must be {limits}, not {value}")
+        return value
+
+    return check
+
+
+def _number(least: float, most: float) -> Callable[[str, object], object]:
+    def check(name: str, value: object) -> float:
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            raise TypeError(f"{name} must be a number, not {type(value).__name__}")
+        if not least <= value <= most:  # NaN is not
+            raise ValueError(f"{name} must be from {least:g} to {most:g}, not {value!r}")
+        return float(value)
+
+    return check
+
+
+def _seed(name: str, value: object) -> int | None:
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be int or None, not {type(value).__name__}")
+    return value % 2**64
+
+
+def _stops(name: str, value: object) -> tuple[str, ...]:
+    if isinstance(value, str):
+        stops: tuple[object, ...] = (value,)
+    else:
+        try:
+            stops = tuple(value)  # type: ignore[arg-type]
+        except TypeError:
+            raise TypeError(f"{name} must be str or a list of str, not {type(value).__name__}") from None
+    texts = tuple(text for text in stops if isinstance(text, str))
+    if len(texts) < len(stops):
+        odd = next(text for text in stops if not isinstance(text, str))
+        raise TypeError(f"{name} must be str or a list of str, not of {type(odd).__name__}")
+    if "" in texts:
+        raise ValueError("a stop string cannot be empty")
+    return texts
+
+
+def _flag(_: str, value: object) -> bool:
+    return bool(value)
+
+
+_checks: dict[str, Callable[[str, object], object]] = {
+    "max_tokens": _whole(1),
+    "temperature": _number(0.0, 1e6),
+    "top_k": _whole(0),
+    "top_p": _number(0.0, 1.0),
+    "min_p": _number(0.0, 1.0),
+    "repeat_penalty": _number(1e-3, 1e3),
+    "seed": _seed,
+    "stop": _stops,
+    "ignore_eos": _flag,
+}

@@ -1,0 +1,98 @@
+#include "python/request_options.h"
+
+#include <string_view>
+#include <utility>
+
+#include "python/model_arguments.h"
+
+namespace syncyte::python {
+
+namespace {
+
+bool read(PyObject* value, float& into) {
+    const double number = PyFloat_AsDouble(value);
+    if (number == -1.0 && PyErr_Occurred() != nullptr) return false;
+    into = static_cast<float>(number);
+    return true;
+}
+
+bool read(PyObject* value, std::int32_t& into) {
+    const int number = PyLong_AsInt(value);
+    if (number == -1 && PyErr_Occurred() != nullptr) return false;
+    into = number;
+    return true;
+}
+
+bool read(PyObject* value, std::uint64_t& into) {
+    into = PyLong_AsUnsignedLongLongMask(value);
+    return PyErr_Occurred() == nullptr;
+}
+
+bool read(PyObject* value, std::vector<std::string>& into) {
+    auto texts = texts_of(value, "a stop string");
+    if (!texts) return false;
+    into = std::move(*texts);
+    return true;
+}
+
+bool read(PyObject* value, IgnoreEos& into) {
+    const int yes = PyObject_IsTrue(value);
+    into = IgnoreEos{yes > 0};
+    return yes >= 0;
+}
+
+template <auto Member>
+bool set(PyObject* value, RequestOptions& options) {
+    return read(value, options.*Member);
+}
+
+template <auto Member>
+bool set_sampling(PyObject* value, RequestOptions& options) {
+    return read(value, options.sampling.*Member);
+}
+
+struct Field {
+    std::string_view name;
+    bool (*set)(PyObject* value, RequestOptions& options);
+};
+
+constexpr Field kFields[] = {
+    {"max_tokens", set<&RequestOptions::max_tokens>},
+    {"stop", set<&RequestOptions::stops>},
+    {"ignore_eos", set<&RequestOptions::ignore_eos>},
+    {"temperature", set_sampling<&SamplingParams::temperature>},
+    {"top_k", set_sampling<&SamplingParams::top_k>},
+    {"top_p", set_sampling<&SamplingParams::top_p>},
+    {"min_p", set_sampling<&SamplingParams::min_p>},
+    {"repeat_penalty", set_sampling<&SamplingParams::repeat_penalty>},
+    {"seed", set_sampling<&SamplingParams::seed>},
+};
+
+bool set_by_name(PyObject* name, PyObject* value, RequestOptions& options, std::string& grammar) {
+    const auto text = text_of(name, "an option's name");
+    if (!text) return false;
+    if (*text == "grammar") {
+        const auto rules = text_of(value, "the grammar");
+        if (rules) grammar = *rules;
+        return rules.has_value();
+    }
+    for (const Field& field : kFields) {
+        if (field.name == *text) return field.set(value, options);
+    }
+    PyErr_Format(PyExc_SystemError, "the engine has no option %R", name);
+    return false;
+}
+
+}  // namespace
+
+bool read_request_options(PyObject* given, RequestOptions& options, std::string& grammar) {
+    PyObject* name = nullptr;
+    PyObject* value = nullptr;
+    Py_ssize_t position = 0;
+    while (PyDict_Next(given, &position, &name, &value) != 0) {
+        if (!set_by_name(name, value, options, grammar)) return false;
+    }
+    return true;
+}
+
+}  // namespace syncyte::python
