@@ -25,6 +25,15 @@ class GenerateOptions(TypedDict, total=False):
     """Strings that end the text; never part of it (default none)."""
     ignore_eos: bool
     """Go on where the model would end (default False)."""
+    priority: int
+    """From -100 to 100; the highest goes first, and takes the place of a lower one that runs, which pauses
+    and goes on later. Ten seconds of waiting count as one level, so everybody's turn comes (default 0)."""
+    deadline: float | None
+    """Seconds from now. Within a priority the earliest goes first. When another token would come too late the
+    answer ends with what there is, and ``finish_reason`` is "deadline" (default None: no deadline)."""
+    cache_salt: str
+    """Only requests with the same one share cached beginnings: tenants cannot tell what others asked
+    (default "")."""
     grammar: str | None
     """What the answer has to be, in GBNF, llama.cpp's notation: the rule ``root`` is all of it."""
     choices: Sequence[str] | None

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 
@@ -9,7 +10,7 @@ from syncyte import _inference_worker, _travel
 from syncyte._completion import Completion
 from syncyte._core import Receiver, create_channel
 from syncyte._model import Model
-from syncyte._pool import InterpreterPool, PoolFuture
+from syncyte._pool import InterpreterPool, PoolFuture, Submitter
 
 __all__ = ["InferencePool", "run_parallel"]
 
@@ -27,7 +28,8 @@ class InferencePool:
 
     Opening the pool waits until every interpreter is ready, and raises what the set-up raised there.
     Functions travel as InterpreterPool's do. Options of execute() and its like go to Model.generate, or as
-    keyword arguments to the agent.
+    keyword arguments to the agent. Of those, `priority` also orders the prompts that wait for an interpreter
+    (map() takes them in order), and `deadline` counts from the call: the agent gets the seconds left.
     """
 
     def __init__(
@@ -73,7 +75,7 @@ class InferencePool:
 
     def submit(self, prompt: Any, **options: Any) -> PoolFuture:
         """As execute(), but returns a future, which also says `worker` and `interpreter_id`."""
-        return self._pool.submit(_inference_worker.answer, prompt, _portable(options))
+        return self._queue(options).submit(_inference_worker.answer, prompt, _portable(options))
 
     def map(self, prompts: Iterable[Any], *, timeout: float | None = None, **options: Any) -> Iterator[Any]:
         """Answer all prompts, as many at a time as there are interpreters; answers come in order."""
@@ -90,10 +92,14 @@ class InferencePool:
         An agent streams by returning an iterator of str. Closing the iterator ends the work.
         """
         receiver, sender = create_channel(256)
-        future = self._pool.submit(_inference_worker.stream, sender, prompt, _portable(options))
+        future = self._queue(options).submit(_inference_worker.stream, sender, prompt, _portable(options))
         # The worker's end is the only one now: the channel closes with it, whatever happens there.
         sender.close()
         return _pieces(receiver, future)
+
+    def _queue(self, options: dict[str, Any]) -> InterpreterPool | Submitter:
+        priority = options.get("priority", 0)
+        return self._pool.options(priority=priority) if isinstance(priority, int) and priority else self._pool
 
     def stats(self) -> list[dict[str, Any]]:
         """As InterpreterPool.stats: one entry per worker."""
@@ -125,7 +131,11 @@ _counter = iter(range(1 << 62))
 
 
 def _portable(options: dict[str, Any]) -> dict[str, Any]:
-    """The options, with the schema itself in place of a class that stands for one."""
+    """The options, with a schema in place of a class that stands for one, and a time in place of seconds."""
+    if options.get("deadline") is not None:
+        from syncyte._options import seconds
+
+        options = {**options, "deadline": monotonic() + seconds("deadline", options["deadline"])}
     if options.get("json_schema") is None:
         return options
     from syncyte._structured.resolve import plain_schema

@@ -1,5 +1,7 @@
 """The worker's half of InferencePool: one model, one agent and its set-up in each interpreter."""
 
+from time import monotonic
+
 from syncyte import _worker
 from syncyte._core import ChannelClosed
 
@@ -33,9 +35,16 @@ def _forget() -> None:
     _model = _agent = None
 
 
+def _now(options: dict[str, Any]) -> dict[str, Any]:
+    """The options with a deadline in seconds from now; it came as a time."""
+    deadline = options.get("deadline")
+    return options if deadline is None else {**options, "deadline": max(deadline - monotonic(), 0.0)}
+
+
 def answer(prompt: Any, options: dict[str, Any]) -> Any:
     """Return what the agent, or the model alone, says to a prompt."""
     assert _model is not None
+    options = _now(options)
     if _agent is not None:
         return _agent(prompt, _model, **options)
     if _chats:
@@ -49,6 +58,7 @@ def _messages(prompt: Any) -> Any:
 
 def _streamed(prompt: Any, options: dict[str, Any]) -> Any:
     assert _model is not None
+    options = _now(options)
     if _agent is not None:
         return _agent(prompt, _model, **options)
     if _chats:

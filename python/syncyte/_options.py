@@ -64,7 +64,7 @@ def _whole(least: int, most: int = _MOST) -> Callable[[str, object], object]:
     return check
 
 
-def _number(least: float, most: float) -> Callable[[str, object], object]:
+def _number(least: float, most: float) -> Callable[[str, object], float]:
     def check(name: str, value: object) -> float:
         if not isinstance(value, (int, float)) or isinstance(value, bool):
             raise TypeError(f"{name} must be a number, not {type(value).__name__}")
@@ -100,6 +100,19 @@ def _stops(name: str, value: object) -> tuple[str, ...]:
     return texts
 
 
+seconds = _number(0.0, float("inf"))
+
+
+def _deadline(name: str, value: object) -> object:
+    return float("inf") if value is None else seconds(name, value)
+
+
+def _text(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be str, not {type(value).__name__}")
+    return value
+
+
 def _flag(_: str, value: object) -> bool:
     return bool(value)
 
@@ -114,4 +127,7 @@ _checks: dict[str, Callable[[str, object], object]] = {
     "seed": _seed,
     "stop": _stops,
     "ignore_eos": _flag,
+    "priority": _whole(-100, 100),
+    "deadline": _deadline,
+    "cache_salt": _text,
 }

@@ -41,6 +41,20 @@ bool read(PyObject* value, IgnoreEos& into) {
     return yes >= 0;
 }
 
+// Seconds from now.
+bool read(PyObject* value, Deadline& into) {
+    const double seconds = PyFloat_AsDouble(value);
+    if (seconds == -1.0 && PyErr_Occurred() != nullptr) return false;
+    into = Deadline::after(seconds);
+    return true;
+}
+
+bool read(PyObject* value, std::string& into) {
+    const auto text = text_of(value, "cache_salt");
+    if (text) into = *text;
+    return text.has_value();
+}
+
 template <auto Member>
 bool set(PyObject* value, RequestOptions& options) {
     return read(value, options.*Member);
@@ -59,6 +73,9 @@ struct Field {
 constexpr Field kFields[] = {
     {"max_tokens", set<&RequestOptions::max_tokens>},
     {"stop", set<&RequestOptions::stops>},
+    {"priority", set<&RequestOptions::priority>},
+    {"deadline", set<&RequestOptions::deadline>},
+    {"cache_salt", set<&RequestOptions::cache_salt>},
     {"ignore_eos", set<&RequestOptions::ignore_eos>},
     {"temperature", set_sampling<&SamplingParams::temperature>},
     {"top_k", set_sampling<&SamplingParams::top_k>},

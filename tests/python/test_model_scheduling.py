@@ -275,3 +275,108 @@ def test_the_core_budget_can_be_fixed(tmp_path: Path) -> None:
 def test_a_core_budget_that_makes_no_sense(options, error, message) -> None:
     with pytest.raises(error, match=message):
         syncyte.set_core_budget(**options)
+
+
+def test_an_urgent_request_takes_the_place_of_another(model: syncyte.Model) -> None:
+    streams = [endless(model) for _ in range(4)]
+    urgent = model.generate("the", max_tokens=3, priority=1, ignore_eos=True)
+    assert len(urgent.tokens) == 3
+    assert model.stats().pauses == 1
+    for stream in streams:
+        assert next(stream)
+        stream.close()
+
+
+def test_a_paused_answer_is_the_same_as_one_that_was_not(model: syncyte.Model) -> None:
+    alone = model.generate(LONG, max_tokens=40, temperature=0, ignore_eos=True)
+    streams = [endless(model) for _ in range(3)]
+    paused = model.stream(
+        LONG, max_tokens=40, temperature=0, ignore_eos=True, cache_salt="again", priority=-1
+    )
+    assert next(paused)
+    for _ in range(5):
+        assert model.generate("the", max_tokens=2, priority=1, ignore_eos=True).tokens
+    text = "".join(paused)
+    for stream in streams:
+        stream.close()
+    assert len(paused.completion.tokens) == 40
+    # The batch it shares may change a choice that is close, so not all of it need be the same.
+    assert paused.completion.tokens[:2] == alone.tokens[:2]
+    assert text in paused.completion.text
+
+
+def test_an_answer_ends_at_its_deadline(model: syncyte.Model) -> None:
+    start = time.monotonic()
+    answer = model.generate("the", max_tokens=ENDLESS, deadline=0.2, ignore_eos=True)
+    assert answer.finish_reason == "deadline"
+    assert answer.tokens
+    assert time.monotonic() - start < 5  # 0.2 on an idle machine
+    stream = model.stream_chat(
+        [{"role": "user", "content": "the"}], max_tokens=ENDLESS, deadline=0.1, ignore_eos=True
+    )
+    assert "".join(stream) == stream.completion.text
+    assert stream.completion.finish_reason == "deadline"
+    late = model.chat([{"role": "user", "content": "the"}], deadline=0)
+    assert (late.text, late.finish_reason, late.timings.first_token) == ("", "deadline", 0)
+    assert model.generate("the", max_tokens=2, deadline=None, ignore_eos=True).finish_reason == "length"
+
+
+def test_a_waiting_request_ends_at_its_deadline(model: syncyte.Model) -> None:
+    streams = [model.stream("the", max_tokens=ENDLESS, priority=1, ignore_eos=True) for _ in range(4)]
+    late = model.generate("the", max_tokens=3, deadline=0.1)
+    assert (late.tokens, late.finish_reason) == ([], "deadline")
+    for stream in streams:
+        stream.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"priority": 101}, ValueError, "priority must be from -100 to 100, not 101"),
+        ({"priority": 1.5}, TypeError, "priority must be int, not float"),
+        ({"deadline": -1}, ValueError, "deadline must be from 0 to inf, not -1"),
+        ({"deadline": float("nan")}, ValueError, "deadline must be from 0"),
+        ({"deadline": "soon"}, TypeError, "deadline must be a number, not str"),
+        ({"cache_salt": 7}, TypeError, "cache_salt must be str, not int"),
+        ({"cache_salt": "\ud800"}, ValueError, "cache_salt holds a lone surrogate"),
+    ],
+)
+def test_options_that_make_no_sense(model: syncyte.Model, options, error, message) -> None:
+    with pytest.raises(error, match=message):
+        model.generate("the", **options)
+    with pytest.raises(error, match=message):
+        model.stream("the", **options)
+
+
+def test_tenants_share_nothing(model: syncyte.Model) -> None:
+    reused = [
+        model.generate(LONG, max_tokens=2, cache_salt=salt).usage.reused_tokens
+        for salt in ("a", "b", "a", "")
+    ]
+    assert reused[0] == reused[1] == reused[3] == 0
+    assert reused[2] > 50
+
+
+def test_a_pools_deadline_counts_from_the_call(model: syncyte.Model) -> None:
+    with syncyte.InferencePool(1, model) as pool:
+        blocker = pool.submit("the", max_tokens=ENDLESS, deadline=0.5, ignore_eos=True)
+        late = pool.submit("the", max_tokens=3, deadline=0.1, ignore_eos=True)
+        assert blocker.result().finish_reason == "deadline"
+        assert (late.result().tokens, late.result().finish_reason) == ([], "deadline")
+        with pytest.raises(ValueError, match="deadline must be from 0"):
+            pool.submit("the", deadline=-2)
+        with pytest.raises(ValueError, match="priority must be from"):
+            pool.execute("the", priority=1000)
+        assert pool.execute("the", max_tokens=2, deadline=60, ignore_eos=True).finish_reason == "length"
+        assert "".join(pool.stream("the", max_tokens=2, deadline=60, ignore_eos=True))
+
+
+def test_a_pool_takes_the_most_urgent_first(model: syncyte.Model) -> None:
+    with syncyte.InferencePool(1, model) as pool:
+        blocker = pool.submit("the", max_tokens=ENDLESS, ignore_eos=True)
+        assert wait_until(lambda: model.stats().running == 1)
+        low = pool.submit("the", max_tokens=ENDLESS, ignore_eos=True)
+        high = pool.submit("the", max_tokens=2, priority=3, ignore_eos=True)
+        blocker.cancel()
+        assert high.result(timeout=60).finish_reason == "length"
+        low.cancel()
