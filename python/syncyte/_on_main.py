@@ -33,8 +33,8 @@ def on_main[T](fn: Callable[..., T] | str, /, *args: Any, **kwargs: Any) -> T:
 
     Arguments and the result travel as a queue's messages do; hand big data over in a SharedBuffer. The
     calling thread itself runs the call, beside the main thread and in turns with it, for the main interpreter
-    has one GIL; it is not the main thread there. A task's timeout takes effect when the call returns. In the
-    main interpreter this is a plain call.
+    has one GIL; it is not the main thread there. When the task that calls is cancelled or out of time, the
+    call is interrupted like the task. In the main interpreter this is a plain call.
 
     Raises what fn raised, with the main interpreter's traceback as the cause; NotShareableError (a TypeError)
     for what cannot travel, or cannot be rebuilt here, such as an array of a library that refuses to be

@@ -78,6 +78,42 @@ def give_a_lock() -> object:
     return threading.Lock()
 
 
+def spin(path: str) -> None:
+    """Until somebody interrupts it; tells of both in the file."""
+    with open(path, "a") as file:  # noqa: PTH123
+        file.write("started\n")
+    try:
+        while True:
+            try:
+                while True:
+                    pass
+            except Exception:  # what interrupts is none
+                pass
+    finally:
+        with open(path, "a") as file:  # noqa: PTH123
+            file.write("cleaned up\n")
+
+
+def wait_for_a_message(path: str, queue: syncyte.Queue[int]) -> int:
+    with open(path, "a") as file:  # noqa: PTH123
+        file.write("started\n")
+    try:
+        return queue.get()
+    finally:
+        with open(path, "a") as file:  # noqa: PTH123
+            file.write("cleaned up\n")
+
+
+def answer_later(queue: syncyte.Queue[int]) -> None:
+    queue.put(1)
+
+
+def make_buffer(size: int) -> syncyte.SharedBuffer:
+    buffer = syncyte.SharedBuffer(size)
+    memoryview(buffer)[:] = b"\5" * size
+    return buffer
+
+
 def where() -> tuple[bool, bool]:
     """Whether this is the main interpreter, and its main thread."""
     from concurrent import interpreters

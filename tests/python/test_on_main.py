@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+import time
 from concurrent import interpreters
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,51 @@ def test_numpy_is_reachable(pool: syncyte.InterpreterPool) -> None:
     buffer = syncyte.SharedBuffer(4096)
     assert pool.submit(tasks.call, "numpy_fill", buffer, 7).result() == 4096
     assert bytes(buffer) == b"\7" * 4096
+
+
+def test_buffers_come_back_by_reference(pool: syncyte.InterpreterPool) -> None:
+    buffer = pool.submit(tasks.call, "make_buffer", 64).result()
+    assert bytes(buffer) == b"\5" * 64
+
+
+def _await_text(path: Path, text: str, times: int = 1) -> None:
+    end = time.monotonic() + 30
+    while not path.exists() or path.read_text().count(text) < times:
+        assert time.monotonic() < end, f"{text!r} was not written {times} times"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("name", ["spin", "wait_for_a_message"])
+def test_a_timeout_ends_what_the_task_does_in_the_main_interpreter(
+    pool: syncyte.InterpreterPool, tmp_path: Path, name: str
+) -> None:
+    trace = tmp_path / "trace"
+    more: list[object] = [syncyte.Queue[int]()] if name == "wait_for_a_message" else []
+    limited = pool.options(timeout=0.5).submit(tasks.call, name, str(trace), *more)
+    with pytest.raises(TimeoutError):
+        limited.result(30)
+    _await_text(trace, "cleaned up\n")
+    cancelled = pool.submit(tasks.call, name, str(trace), *more)
+    _await_text(trace, "started\n", 2)
+    assert cancelled.cancel()
+    _await_text(trace, "cleaned up\n", 2)
+    # The same workers go on, and nobody is interrupted who came after.
+    assert list(pool.map(tasks.call_many, [50] * 6)) == [sum(range(50)) + 50] * 6
+
+
+def test_the_main_thread_may_be_busy_or_blocked(pool: syncyte.InterpreterPool) -> None:
+    future = pool.submit(tasks.call_many, 200)
+    end = time.monotonic() + 30
+    while not future.done():  # bytecode: the main interpreter's lock changes hands
+        assert time.monotonic() < end
+    assert future.result() == sum(range(200)) + 200
+    future = pool.submit(tasks.call_many, 200)
+    time.sleep(0.2)  # a call that lets go of the lock
+    assert future.result(30) == sum(range(200)) + 200
+    queue: syncyte.Queue[int] = syncyte.Queue()
+    future = pool.submit(tasks.call, "answer_later", queue)
+    assert queue.get(timeout=30) == 1  # a wait of ours, for what the main interpreter is to put
+    assert future.result(30) is None
 
 
 def test_extension_modules_find_the_main_interpreter_when_they_take_the_gil_back(
@@ -155,7 +201,6 @@ def test_a_script_that_imports_numpy_at_its_top(tmp_path: Path) -> None:
 
 def test_ctrl_c_ends_a_program_whose_task_is_in_the_main_interpreter(tmp_path: Path) -> None:
     import signal
-    import time
 
     script = tmp_path / "script.py"
     script.write_text(

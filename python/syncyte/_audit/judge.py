@@ -103,6 +103,9 @@ def of_hang(trial: Outcome, main: Outcome) -> Opinion:
 def of_memory(memory: Outcome) -> tuple[Opinion | None, int | None, int | None]:
     """The opinion on the memory figures, and the figures: kB taken and kB left by each interpreter."""
     took, left = memory.get("took_kb"), memory.get("left_kb")
+    if memory.timed_out:
+        reason = "passes, but its memory could not be measured within the time limit"
+        return (Verdict.UNKNOWN, reason), None, None
     if not isinstance(took, int) or not isinstance(left, int):
         return (Verdict.CRASHES, f"{memory.ending()} when interpreters come and go"), None, None
     if left > _LEAK_KB:
