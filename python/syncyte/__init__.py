@@ -24,7 +24,7 @@ from syncyte._core import (
 
 if TYPE_CHECKING:
     from syncyte._audit.audit import audit
-    from syncyte._completion import Completion, ModelInfo, ModelStats, Timings, Usage
+    from syncyte._completion import Completion, ModelInfo, ModelStats, Timings, ToolCall, Usage
     from syncyte._core_budget import set_core_budget
     from syncyte._embedded import embedded_model_path
     from syncyte._generate_options import GenerateOptions
@@ -53,6 +53,7 @@ _modules: dict[str, str] = {
     "QueueShutDown": "_queue_errors",
     "Stream": "_model",
     "Timings": "_completion",
+    "ToolCall": "_completion",
     "Usage": "_completion",
     "audit": "_audit.audit",
     "isolate": "_isolate",
@@ -89,6 +90,7 @@ __all__ = [
     "SharedBuffer",
     "Stream",
     "Timings",
+    "ToolCall",
     "Usage",
     "__version__",
     "audit",

@@ -1,52 +1,99 @@
 """Chat messages into prompt text, by the model's own template."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from syncyte import _core
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import jinja2
+
+    from syncyte._tools import Tools
 
 
 # The template used last, compiled. An interpreter rarely chats with more than one model.
 _compiled: dict[str, jinja2.Template] = {}
 
 
-def checked_messages(messages: Sequence[Mapping[str, object]]) -> list[dict[str, str]]:
-    """The messages as role and content, or an error that says which one is wrong."""
+def checked_messages(messages: Sequence[Mapping[str, object]]) -> list[dict[str, Any]]:
+    """The messages as role, content and calls of tools, or an error that says which one is wrong."""
     if isinstance(messages, str):
         raise TypeError('messages must be a list like [{"role": "user", "content": "..."}], not str')
-    checked = []
+    checked: list[dict[str, Any]] = []
     for index, message in enumerate(messages):
         try:
-            role, content = message["role"], message["content"]
-        except KeyError, TypeError, IndexError:
+            role = message["role"]
+            calls = message.get("tool_calls")
+            content = (message.get("content") or "") if calls else message["content"]
+        except KeyError, TypeError, IndexError, AttributeError:
             raise ValueError(f'message {index} must be a mapping with "role" and "content"') from None
         if not isinstance(role, str) or not isinstance(content, str):
             raise TypeError(f"role and content of message {index} must be str")
-        for text in (role, content):
+        one: dict[str, Any] = {"role": role, "content": content}
+        if calls:
+            from syncyte import _tools
+
+            one["tool_calls"] = _tools.checked_calls(index, calls)
+        for name in ("tool_call_id", "name"):
+            if isinstance(message.get(name), str):
+                one[name] = message[name]
+        for text in _texts(one):
             if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
                 raise ValueError(f"message {index} holds a lone surrogate, which is not text")
-        checked.append({"role": role, "content": content})
+        checked.append(one)
     if not checked:
         raise ValueError("messages is empty")
     return checked
 
 
+def _texts(value: object) -> Iterator[str]:
+    """All texts inside."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _texts(key)
+            yield from _texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
+
+
+def _mapped(value: Any, change: Callable[[str], str]) -> Any:
+    """The same with every text changed."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, dict):
+        return {_mapped(key, change): _mapped(inner, change) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_mapped(inner, change) for inner in value]
+    return value
+
+
 def chat_tokens(
     model: _core.Model,
-    messages: list[dict[str, str]],
+    messages: list[dict[str, Any]],
     info: Mapping[str, object],
+    tools: Tools | None = None,
 ) -> list[int]:
     """Tokens of the rendered messages. Control tokens come from the template only, never from a message."""
     template = str(info["chat_template"])
     if not template:
         raise ValueError("the model has no chat template; give generate() a prompt instead")
     bos = str(info["bos_text"])
+    listed = None
+    if tools is not None or any("tool_calls" in message or message["role"] == "tool" for message in messages):
+        from syncyte import _tools
+
+        if not _tools.known_to(template):
+            messages = _tools.as_text(messages)
+            if tools is not None and tools.choice != "none":
+                messages = tools.tell(messages)
+        elif tools is not None and tools.choice != "none":
+            listed = tools.listed
     messages, marker = _break_control_texts(model, messages, template)
-    text = _render(model, template, messages, bos, str(info["eos_text"]))
+    text = _render(model, template, messages, bos, str(info["eos_text"]), listed)
     # A template may write the begin-of-sequence token itself.
     add_special = not (bos and text.startswith(bos))
     tokens: list[int] = []
@@ -56,10 +103,10 @@ def chat_tokens(
 
 
 def _break_control_texts(
-    model: _core.Model, messages: list[dict[str, str]], template: str
-) -> tuple[list[dict[str, str]], str]:
+    model: _core.Model, messages: list[dict[str, Any]], template: str
+) -> tuple[list[dict[str, Any]], str]:
     """Puts a marker into every control token's text inside a message: there the rendered text is cut."""
-    everything = "\0".join(value for message in messages for value in message.values())
+    everything = "\0".join(_texts(messages))
     present = [text for text in model._control_texts(everything) if len(text) > 1]
     if not present:
         return messages, ""
@@ -71,10 +118,17 @@ def _break_control_texts(
             text = text.replace(control, control[0] + marker + control[1:])
         return text
 
-    return [{key: broken(value) for key, value in message.items()} for message in messages], marker
+    return [_mapped(message, broken) for message in messages], marker
 
 
-def _render(model: _core.Model, template: str, messages: list[dict[str, str]], bos: str, eos: str) -> str:
+def _render(
+    model: _core.Model,
+    template: str,
+    messages: list[dict[str, Any]],
+    bos: str,
+    eos: str,
+    tools: list[dict[str, Any]] | None,
+) -> str:
     try:
         compiled = _compile(template)
     except ImportError:
@@ -83,7 +137,9 @@ def _render(model: _core.Model, template: str, messages: list[dict[str, str]], b
     import jinja2
 
     try:
-        return compiled.render(messages=messages, add_generation_prompt=True, bos_token=bos, eos_token=eos)
+        return compiled.render(
+            messages=messages, tools=tools, add_generation_prompt=True, bos_token=bos, eos_token=eos
+        )
     except jinja2.TemplateError as error:
         raise ValueError(f"the chat template refuses these messages: {error}") from None
     except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError) as error:

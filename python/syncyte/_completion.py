@@ -28,7 +28,15 @@ class _Record:
     def as_dict(self) -> dict[str, object]:
         """The fields by name, records inside as dictionaries too: ready for json.dumps."""
         fields = zip(self._fields, self._values(), strict=True)
-        return {name: v.as_dict() if isinstance(v, _Record) else v for name, v in fields}
+        return {name: _plain(value) for name, value in fields}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, _Record):
+        return value.as_dict()
+    if isinstance(value, list) and value and isinstance(value[0], _Record):
+        return [_plain(one) for one in value]
+    return value
 
 
 class Usage(_Record):
@@ -75,26 +83,63 @@ class Timings(_Record):
         )
 
 
+class ToolCall(_Record):
+    """A function that the model wants called: an ``id`` within its answer, the name, and the arguments."""
+
+    _fields = ("id", "name", "arguments")
+    __slots__ = _fields
+
+    def __init__(self, id: str, name: str, arguments: dict[str, object]) -> None:
+        self.id = id
+        self.name = name
+        self.arguments = arguments
+
+    def __hash__(self) -> int:
+        return hash((self.id, self.name))
+
+    def as_message(self) -> dict[str, object]:
+        """The call as OpenAI words it in an assistant's message: its arguments are text."""
+        import json
+
+        arguments = json.dumps(self.arguments, ensure_ascii=False)
+        return {"id": self.id, "type": "function", "function": {"name": self.name, "arguments": arguments}}
+
+
 class Completion(_Record):
     """An answer.
 
     ``text`` holds no part of a stop string. ``tokens`` are all that were generated, those of a stop string
     included, the end-of-generation token not. ``finish_reason`` is "stop" (the model ended, or a stop
     string came), "length" (max_tokens, or the end of the context), "deadline" (another token would have
-    come too late) or "cancelled".
+    come too late), "cancelled", or "tool_calls": then ``tool_calls`` has what a chat's model wants called,
+    and ``text`` what it said beside.
     """
 
-    _fields = ("text", "tokens", "finish_reason", "usage", "timings")
+    _fields = ("text", "tokens", "finish_reason", "usage", "timings", "tool_calls")
     __slots__ = _fields
 
     def __init__(
-        self, text: str, tokens: list[int], finish_reason: str, usage: Usage, timings: Timings
+        self,
+        text: str,
+        tokens: list[int],
+        finish_reason: str,
+        usage: Usage,
+        timings: Timings,
+        tool_calls: list[ToolCall] | None = None,
     ) -> None:
         self.text = text
         self.tokens = tokens
         self.finish_reason = finish_reason
         self.usage = usage
         self.timings = timings
+        self.tool_calls = tool_calls or []
+
+    def as_message(self) -> dict[str, object]:
+        """The answer as a message of a chat, to go on from there."""
+        message: dict[str, object] = {"role": "assistant", "content": self.text}
+        if self.tool_calls:
+            message["tool_calls"] = [call.as_message() for call in self.tool_calls]
+        return message
 
     def __repr__(self) -> str:
         text = self.text if len(self.text) <= 60 else self.text[:57] + "..."
@@ -215,5 +260,5 @@ class ModelStats(_Record):
             setattr(self, name, value)
 
 
-for _public in (Usage, Timings, Completion, ModelInfo, ModelStats):
+for _public in (Usage, Timings, Completion, ToolCall, ModelInfo, ModelStats):
     _public.__module__ = "syncyte"

@@ -4,16 +4,20 @@ from typing import TYPE_CHECKING
 
 from syncyte import _core
 from syncyte._completion import Completion, ModelInfo, ModelStats, Timings, Usage
-from syncyte._options import checked
+from syncyte._options import checked, shapes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from os import PathLike
     from types import TracebackType
-    from typing import Self, Unpack
+    from typing import Any, Self, Unpack
 
+    from syncyte._completion import ToolCall
     from syncyte._generate_options import GenerateOptions
     from syncyte._prefix import Prefix
+
+    # Takes the calls of tools out of an answer.
+    type Reader = Callable[[str], tuple[str, list[ToolCall]]]
 
 
 @_core._adopt_handle_type
@@ -81,21 +85,41 @@ class Model(_core.Model):
         return Stream(self._request("stream", prompt, options))
 
     def chat(
-        self, messages: Sequence[Mapping[str, object]], **options: Unpack[GenerateOptions]
+        self,
+        messages: Sequence[Mapping[str, object]],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: str | Mapping[str, Any] | None = None,
+        parallel_tool_calls: bool = True,
+        **options: Unpack[GenerateOptions],
     ) -> Completion:
         """Answers ``messages``, a list of {"role": ..., "content": ...}, by the model's own chat template.
 
-        Texts of control tokens inside a message are plain text. Options as for generate().
+        Texts of control tokens inside a message are plain text. ``tools``: functions that the model may want
+        called, and ``tool_choice``: "auto", "none", "required" or one of them, as OpenAI defines them; the
+        answer's ``tool_calls`` has what it wants, and its arguments satisfy the function's parameters.
+        ``parallel_tool_calls``: several calls in one answer. Other options as for generate().
         """
-        request = self._request("chat", self.chat_tokens(messages), options)
+        request, read = self._chat_request("chat", messages, tools, tool_choice, parallel_tool_calls, options)
         text, tokens, outcome = request.finish()
-        return _completion(request, text, tokens, outcome)
+        return _completion(request, text, tokens, outcome, read)
 
     def stream_chat(
-        self, messages: Sequence[Mapping[str, object]], **options: Unpack[GenerateOptions]
+        self,
+        messages: Sequence[Mapping[str, object]],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: str | Mapping[str, Any] | None = None,
+        parallel_tool_calls: bool = True,
+        **options: Unpack[GenerateOptions],
     ) -> Stream:
-        """As chat(), but gives the pieces of the answer as they come, like stream()."""
-        return Stream(self._request("stream_chat", self.chat_tokens(messages), options))
+        """As chat(), but gives the pieces of the answer as they come, like stream().
+
+        Calls of tools come as the model writes them; the stream's ``completion`` has them read.
+        """
+        return Stream(
+            *self._chat_request("stream_chat", messages, tools, tool_choice, parallel_tool_calls, options)
+        )
 
     def chat_tokens(self, messages: Sequence[Mapping[str, object]]) -> list[int]:
         """The prompt that chat() makes of ``messages``."""
@@ -163,6 +187,34 @@ class Model(_core.Model):
     ) -> _core.Request:
         return self._submit(prompt, checked(caller, options))
 
+    def _chat_request(
+        self,
+        caller: str,
+        messages: Sequence[Mapping[str, object]],
+        tools: Sequence[Mapping[str, Any]] | None,
+        tool_choice: object,
+        parallel: bool,
+        options: Mapping[str, object],
+    ) -> tuple[_core.Request, Reader | None]:
+        if tools is None:
+            if tool_choice not in (None, "none", "auto"):
+                raise ValueError("tool_choice without tools")
+            return self._request(caller, self.chat_tokens(messages), options), None
+        from syncyte import _chat
+        from syncyte._tools import Tools
+
+        checked_tools = Tools(tools, tool_choice, parallel)
+        prompt = _chat.chat_tokens(self, _chat.checked_messages(messages), self._info(), checked_tools)
+        grammar = checked_tools.grammar()
+        if grammar is None:
+            return self._request(caller, prompt, options), None
+        shape = next((name for name in shapes if options.get(name) not in (None, False)), None)
+        if shape is not None:
+            raise ValueError(
+                f'tools and {shape} say both what the answer has to be; tool_choice="none" allows it'
+            )
+        return self._submit(prompt, {**checked(caller, options), "grammar": grammar}), checked_tools.read
+
 
 class Stream:
     """The pieces of a text that is being generated; an iterator of str.
@@ -171,9 +223,10 @@ class Stream:
     the iteration has ended.
     """
 
-    __slots__ = ("_completion", "_request", "_text", "_tokens")
+    __slots__ = ("_completion", "_read", "_request", "_text", "_tokens")
 
-    def __init__(self, request: _core.Request) -> None:
+    def __init__(self, request: _core.Request, read: Reader | None = None) -> None:
+        self._read = read
         self._request: _core.Request | None = request
         self._text: list[str] = []
         self._tokens: list[int] = []
@@ -188,7 +241,9 @@ class Stream:
             self._text.append(text)
             self._tokens += tokens
             if outcome is not None:
-                self._completion = _completion(self._request, "".join(self._text), self._tokens, outcome)
+                self._completion = _completion(
+                    self._request, "".join(self._text), self._tokens, outcome, self._read
+                )
                 self._request = None
             if text:
                 return text
@@ -236,8 +291,14 @@ def _completion(
     text: str,
     tokens: list[int],
     outcome: tuple[str, float, float, float, int],
+    read: Reader | None = None,
 ) -> Completion:
     reason, queued, first_token, total, reused = outcome
+    calls: list[ToolCall] = []
+    if read is not None:
+        text, calls = read(text)
+        if calls and reason == "stop":
+            reason = "tool_calls"
     after_first = total - first_token
     speed = (len(tokens) - 1) / after_first if len(tokens) > 1 and after_first > 0 else 0.0
     return Completion(
@@ -246,6 +307,7 @@ def _completion(
         reason,
         Usage(request.prompt_tokens, len(tokens), reused),
         Timings(queued, first_token, total, speed),
+        calls,
     )
 
 

@@ -58,9 +58,24 @@ def convert(schema: object) -> str:
         raise SchemaError("#", "is nested too deeply") from None
 
 
+def convert_part(schema: object, prefix: str, rules: dict[str, str]) -> str:
+    """An expression for a schema within a larger grammar, to whose ``rules`` it adds its own.
+
+    ``prefix``: of the names of rules, another one for each part.
+    """
+    try:
+        converter = _Converter(schema, prefix)
+        body = converter.body()
+    except RecursionError:
+        raise SchemaError("#", "is nested too deeply") from None
+    rules.update(converter.rules)
+    return body
+
+
 class _Converter:
-    def __init__(self, schema: object) -> None:
+    def __init__(self, schema: object, prefix: str = "") -> None:
         self._schema = schema
+        self._prefix = prefix
         self._merger = Merger(schema)
         self._rules: dict[str, str] = {}
         self._references: dict[str, str] = {}
@@ -75,8 +90,15 @@ class _Converter:
             "null": lambda _, __: self._common("null"),
         }
 
+    @property
+    def rules(self) -> dict[str, str]:
+        return self._rules
+
+    def body(self) -> str:
+        return self._convert(self._schema, "#")
+
     def grammar(self, root: str | None) -> str:
-        body = self._convert(self._schema, "#") if root is None else self._common(root)
+        body = self.body() if root is None else self._common(root)
         rules = {"root": body, **self._rules}
         return "".join(f"{name} ::= {text}\n" for name, text in rules.items())
 
@@ -90,7 +112,7 @@ class _Converter:
     def _new_rule(self, body: str, kind: str = "r") -> str:
         if len(self._rules) > _MOST_RULES:
             raise SchemaError("#", "is too large")
-        name = f"{kind}{len(self._rules)}"
+        name = f"{kind}{self._prefix}{len(self._rules)}"
         self._rules[name] = body
         return name
 
