@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -201,6 +202,35 @@ def test_the_environment_holds_the_installed_and_not_the_working_directory(site:
 def test_what_is_not_there_is_named(wrong: str) -> None:
     with pytest.raises(LookupError, match=Path(wrong).name):
         audit(wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ("jsom", "did you mean 'json'"),
+        ("Numpy", "did you mean 'numpy'"),
+        ("numpy==2.0", "did you mean 'numpy'"),
+        (".", "'.' is a folder: name a package as it is imported"),
+        ("", "'' is a folder"),
+        ("/", "'/' is a folder"),
+    ],
+)
+def test_what_may_have_been_meant_is_said(wrong: str, words: str) -> None:
+    with pytest.raises(LookupError, match=re.escape(words)):
+        audit(wrong)
+
+
+def test_a_folder_is_told_from_a_missing_file(site: Path, built: Path) -> None:
+    folder = _package(site, "in_a_folder", "")
+    with pytest.raises(LookupError, match=f"with PYTHONPATH={site} this one is imported as in_a_folder"):
+        audit(str(folder))
+    with pytest.raises(LookupError, match=rf"an extension file, such as {built}/broken"):
+        audit(str(built))
+
+
+def test_parts_of_every_interpreter_are_safe() -> None:
+    verdicts = {(report.verdict, report.reason) for report in audit("sys", "builtins")}
+    assert verdicts == {(Verdict.SAFE, "a part of every interpreter")}
 
 
 @pytest.mark.parametrize("wrong", [{"timeout": 0}, {"timeout": -1}, {"jobs": 0}])

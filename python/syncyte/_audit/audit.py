@@ -190,6 +190,8 @@ class _Run:
 
 def _no_module(target: targets.Target) -> Extension:
     path = target.modules[0].path
+    if path is None:
+        return Extension(target.name, None, None, Verdict.SAFE, "a part of every interpreter")
     reason = "a library without an init function of this name: no extension module"
     return Extension(target.name, path, None, Verdict.UNKNOWN, reason)
 

@@ -22,7 +22,7 @@ class Verdict(enum.StrEnum):
 
 ADVICE = {
     Verdict.SAFE: "use it in any interpreter",
-    Verdict.UNKNOWN: "test your own use of it before trusting it to several interpreters",
+    Verdict.UNKNOWN: "see why; test your own use of it before trusting it to several interpreters",
     Verdict.LEAKS: "keep interpreters alive and reuse them; do not create one per task",
     Verdict.MAIN_ONLY: 'call it with syncyte.on_main(), or InterpreterPool(fallback="process")',
     Verdict.REFUSES: 'call it with syncyte.on_main(), or InterpreterPool(fallback="process")',

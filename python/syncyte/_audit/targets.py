@@ -1,5 +1,6 @@
 """Finds what a user meant by a name: extension modules and packages, without importing any of them."""
 
+import re
 import sys
 from dataclasses import dataclass
 from functools import cache
@@ -40,8 +41,10 @@ class NotFoundError(LookupError):
 def resolve(name: str) -> list[Target]:
     """The targets of a command-line word: an import name, a distribution's name, or a path of a file.
 
-    Raises NotFoundError with what was looked for.
+    Raises NotFoundError with what was looked for, and what may have been meant.
     """
+    if ("/" in name or not name.strip(".")) and Path(name).is_dir():
+        raise NotFoundError(_about_folder(name, Path(name)))
     if "/" in name or name.endswith(tuple(EXTENSION_SUFFIXES)):
         return [_file_target(Path(name))]
     spec = _find(name)
@@ -49,8 +52,36 @@ def resolve(name: str) -> list[Target]:
         return [_package_target(name, spec)]
     tops = _tops_of(name)
     if not tops:
-        raise NotFoundError(f"no module and no distribution named {name!r} is installed for {sys.executable}")
+        raise NotFoundError(
+            f"no module and no distribution named {name!r} is installed for {sys.executable}"
+            + _suggestion(name)
+        )
     return [_package_target(top, spec) for top in tops if (spec := _find(top)) is not None]
+
+
+def _about_folder(name: str, folder: Path) -> str:
+    folder = folder.resolve()
+    said = f"{name!r} is a folder: name a package as it is imported, or an extension file"
+    files = sorted(file.name for file in folder.glob("*.so") if _module_name(file) is not None)
+    if files:
+        return f"{said}, such as {folder / files[0]}"
+    if (folder / "__init__.py").exists():
+        return f"{said}; with PYTHONPATH={folder.parent} this one is imported as {folder.name}"
+    return said
+
+
+def _suggestion(name: str) -> str:
+    """What is installed and spelled alike, as the end of a sentence."""
+    from difflib import get_close_matches
+
+    installed = {*_distributions(), *sys.stdlib_module_names}
+    installed |= {distribution for found in _distributions().values() for distribution in found}
+    folders = {str(Path(entry).resolve()) for entry in sys.path if entry.endswith("-packages")}
+    installed |= {found for folder in folders for found in _names_in(Path(folder))}
+    spelled = {candidate.casefold(): candidate for candidate in installed}
+    bare = re.split(r"[^\w.-]", name)[0]  # without a version
+    close = get_close_matches(bare.casefold(), spelled, 1, 0.75)
+    return f"; did you mean {spelled[close[0]]!r}?" if close else ""
 
 
 def environment() -> list[Target]:
