@@ -1,4 +1,4 @@
-"""Many tasks with every way to end: each future ends once, none hangs, memory and threads stay flat.
+"""Many tasks with every way to end, in pools that recycle and resize: each ends once, memory stays flat.
 
 SYNCYTE_STRESS_TASKS: how many tasks (default 20,000; a full run takes 1,000,000).
 """
@@ -37,8 +37,17 @@ def threads() -> int:
 
 def some_task(pool: syncyte.InterpreterPool, choice: random.Random) -> concurrent.futures.Future[object]:
     kind = choice.randrange(100)
-    if kind < 60:
+    if kind < 50:
         return pool.submit(pool_tasks.identity, kind)
+    if kind < 55:
+        return pool.submit(pool_tasks.count_down, pool, choice.randrange(4))
+    if kind < 58:
+        future = pool.options(timeout=0.002).submit(pool_tasks.count_down, pool, choice.randrange(30))
+        if kind == 55:
+            future.cancel()
+        return future
+    if kind < 60:
+        return pool.submit(pool_tasks.map_inside, pool, choice.randrange(50))
     if kind < 70:
         return pool.submit(pool_tasks.fail, "expected")
     if kind < 80:
@@ -74,8 +83,15 @@ def test_every_future_ends_once() -> None:
 
     rest = TASKS
     while rest > 0:
-        with syncyte.InterpreterPool(choice.randrange(1, 5), warmup=None) as pool:
-            futures = [some_task(pool, choice) for _ in range(min(rest, 1000))]
+        recycle_after = choice.choice((None, 1, 7, 100))
+        with syncyte.InterpreterPool(
+            choice.randrange(1, 5), warmup=None, recycle_after=recycle_after
+        ) as pool:
+            futures = []
+            for turn in range(min(rest, 1000)):
+                futures.append(some_task(pool, choice))
+                if turn % 100 == 50:
+                    pool.resize(choice.randrange(1, 5))
             watched = futures[::7]
             for future in watched:
                 future.add_done_callback(done)
