@@ -15,7 +15,7 @@ def remembers(value: object) -> object:
     return seen[0] or value
 
 
-def measure(value: str) -> int:
+def measure(value: str | bytes) -> int:
     return len(value)
 
 

@@ -3,8 +3,6 @@
 Importing this package costs an interpreter little: a name's module is loaded when the name is first used.
 """
 
-from typing import TYPE_CHECKING
-
 from syncyte._core import (
     CancelledError,
     ChannelClosed,
@@ -22,6 +20,7 @@ from syncyte._core import (
     share,
 )
 
+TYPE_CHECKING = False  # typing itself would cost each interpreter milliseconds
 if TYPE_CHECKING:
     from syncyte._audit.audit import audit
     from syncyte._completion import Completion, ModelInfo, ModelStats, Timings, ToolCall, Usage

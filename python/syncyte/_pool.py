@@ -51,8 +51,10 @@ def _live(worker: int) -> None:
     """A worker's life, on its thread; as long as the call runs, nobody can close the interpreter."""
     interpreter = interpreters.create()
     _interpreters.append(interpreter)
-    interpreter.exec(f"import sys; sys.path[:] = {sys.path!r}")
-    interpreter.call(_core._live_here, worker)
+    # No names are left in its __main__, and nothing but the worker's own modules is imported.
+    interpreter.exec(
+        f"__import__('sys').path[:] = {sys.path!r}\n__import__('syncyte._core')._core._live_here({worker})"
+    )
 
 
 def _deliver(kind: int, id: int) -> None:

@@ -159,18 +159,17 @@ def test_nested_tasks_are_finished_at_exit() -> None:
         import syncyte
         def inner(n):
             print("inner", n, flush=True)
-        def outer(pool):
+        def outer(pool, told):
             import concurrent.futures, time
             futures = [pool.submit(inner, n) for n in range(3)]
+            told.put(None)
             time.sleep(0.2)
             concurrent.futures.wait(futures)
             print("outer")
         pool = syncyte.InterpreterPool(1, warmup=None)
-        future = pool.submit(outer, pool)
-        import time
-        while not future.running():
-            time.sleep(0.001)
-        time.sleep(0.1)
+        told = syncyte.Queue()
+        future = pool.submit(outer, pool, told)
+        told.get()
         """
     found = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script)],
