@@ -1,5 +1,7 @@
 #include "python/bound_reference.h"
 
+#include <utility>
+
 #include "python/bound_pool.h"
 #include "python/bound_task.h"
 #include "python/handles.h"
@@ -9,13 +11,13 @@ namespace syncyte::python {
 namespace {
 
 PyObject* arrive_pool(ModuleState& state, Ref<Handle> handle) {
-    auto* reference = static_cast<PoolReference*>(handle.get());
-    return wrap_pool(state, reference->pool, reference->crew, Ref<PoolReference>::share(reference));
+    const auto* reference = static_cast<PoolReference*>(handle.get());
+    return wrap_pool(state, reference->pool, reference->crew, std::move(handle));
 }
 
 PyObject* arrive_task(ModuleState& state, Ref<Handle> handle) {
-    auto* reference = static_cast<TaskReference*>(handle.get());
-    return wrap_task(state, reference->task, reference->pool);
+    const auto* reference = static_cast<TaskReference*>(handle.get());
+    return wrap_task(state, reference->task, reference->pool, std::move(handle));
 }
 
 PyType_Slot pool_slots[] = {

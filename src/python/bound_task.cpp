@@ -186,13 +186,13 @@ PyObject* failure_tuple(ModuleState& state, const TaskOutcome& outcome) {
                          static_cast<Py_ssize_t>(message.size()));
 }
 
-PyObject* wrap_task(const ModuleState& state, Ref<Task> task, Ref<Pool> pool) {
+PyObject* wrap_task(const ModuleState& state, Ref<Task> task, Ref<Pool> pool, Ref<Handle> reference) {
     auto* type = reinterpret_cast<PyTypeObject*>(state.task_type);
     PyObject* self = type->tp_alloc(type, 0);
     if (self == nullptr) return nullptr;
     new (&cast(self)->task) Ref<Task>(std::move(task));
     new (&cast(self)->pool) Ref<Pool>(std::move(pool));
-    new (&cast(self)->reference) Ref<Handle>();
+    new (&cast(self)->reference) Ref<Handle>(std::move(reference));
     return self;
 }
 

@@ -6,11 +6,13 @@
 #include "python/pool.h"
 #include "python/state.h"
 #include "python/task.h"
+#include "value/handle.h"
 
 namespace syncyte::python {
 
-// New references; nullptr with a Python error set.
-PyObject* wrap_task(const ModuleState& state, Ref<Task> task, Ref<Pool> pool);
+// New references; nullptr with a Python error set. `reference`: what the task arrived as, if it did.
+PyObject* wrap_task(const ModuleState& state, Ref<Task> task, Ref<Pool> pool,
+                    Ref<Handle> reference = nullptr);
 
 // (ending, exception or None, description or None, message) of an outcome that is no result.
 PyObject* failure_tuple(ModuleState& state, const TaskOutcome& outcome);

@@ -51,10 +51,10 @@ def keep(size: int) -> None:
 
 @pytest.mark.parametrize(
     ("task", "argument"),
-    [(take_bytes, 200 * MEGABYTE), (take_small, 2_000_000), (take_all_that_there_is, 100_000)],
+    [(take_bytes, 500 * MEGABYTE), (take_small, 4_000_000), (take_all_that_there_is, 100_000)],
 )
 def test_a_task_that_takes_too_much_fails(task: Callable[[int], int], argument: int) -> None:
-    with syncyte.InterpreterPool(2, memory_limit=64 * MEGABYTE) as pool:
+    with syncyte.InterpreterPool(2, memory_limit=160 * MEGABYTE) as pool:
         for _ in range(3):
             with pytest.raises(MemoryError):
                 pool.submit(task, argument).result(60)
@@ -74,16 +74,16 @@ def test_threads_of_a_task_are_held_to_it_too() -> None:
 
 
 def test_what_a_task_kept_goes() -> None:
-    with syncyte.InterpreterPool(1, memory_limit=64 * MEGABYTE) as pool:
-        pool.submit(keep, 40 * MEGABYTE).result(60)
+    with syncyte.InterpreterPool(1, memory_limit=300 * MEGABYTE) as pool:
+        pool.submit(keep, 180 * MEGABYTE).result(60)
         with pytest.raises(MemoryError):
-            pool.submit(keep, 40 * MEGABYTE).result(60)
-        pool.submit(keep, 40 * MEGABYTE).result(60)  # recycled in between
+            pool.submit(keep, 180 * MEGABYTE).result(60)
+        pool.submit(keep, 180 * MEGABYTE).result(60)  # recycled in between
 
 
 def test_others_have_no_limit() -> None:
     with (
-        syncyte.InterpreterPool(1, memory_limit=32 * MEGABYTE) as small,
+        syncyte.InterpreterPool(1, memory_limit=90 * MEGABYTE) as small,
         syncyte.InterpreterPool(1) as large,
     ):
         futures = [large.submit(take_bytes, 100 * MEGABYTE) for _ in range(3)]
