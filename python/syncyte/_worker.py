@@ -191,6 +191,7 @@ def enter(setup: _Setup) -> None:
     if sys.stdin is not None and sys.stdin is sys.__stdin__:
         # What is typed is for the program: tasks find an input that is at its end, as in a process pool.
         sys.stdin = open(os.open(os.devnull, os.O_RDONLY), closefd=False)  # noqa: SIM115
+        _system["stdin"] = sys.stdin
     # Lines of several workers do not mix, and none waits for an exit to appear.
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
