@@ -23,7 +23,7 @@ from syncyte._core import (
 TYPE_CHECKING = False  # typing itself would cost each interpreter milliseconds
 if TYPE_CHECKING:
     from syncyte._audit.audit import audit
-    from syncyte._completion import Completion, ModelInfo, ModelStats, Timings, ToolCall, Usage
+    from syncyte._completion import Completion, ModelInfo, ModelStats, Timings, TokenLogprob, ToolCall, Usage
     from syncyte._core_budget import set_core_budget
     from syncyte._embedded import embedded_model_path
     from syncyte._generate_options import GenerateOptions
@@ -52,6 +52,7 @@ _modules: dict[str, str] = {
     "QueueShutDown": "_queue_errors",
     "Stream": "_model",
     "Timings": "_completion",
+    "TokenLogprob": "_completion",
     "ToolCall": "_completion",
     "Usage": "_completion",
     "audit": "_audit.audit",
@@ -89,6 +90,7 @@ __all__ = [
     "SharedBuffer",
     "Stream",
     "Timings",
+    "TokenLogprob",
     "ToolCall",
     "Usage",
     "__version__",

@@ -105,6 +105,25 @@ class ToolCall(_Record):
         return {"id": self.id, "type": "function", "function": {"name": self.name, "arguments": arguments}}
 
 
+class TokenLogprob(_Record):
+    """A token, its text, the logarithm of its probability, and the likeliest ones in its place.
+
+    Text that is part of a character only shows as U+FFFD.
+    """
+
+    _fields = ("token", "text", "logprob", "top")
+    __slots__ = _fields
+
+    def __init__(self, token: int, text: str, logprob: float, top: list[TokenLogprob] | None = None) -> None:
+        self.token = token
+        self.text = text
+        self.logprob = logprob
+        self.top = top or []
+
+    def __hash__(self) -> int:
+        return hash((self.token, self.logprob))
+
+
 class Completion(_Record):
     """An answer.
 
@@ -112,10 +131,11 @@ class Completion(_Record):
     included, the end-of-generation token not. ``finish_reason`` is "stop" (the model ended, or a stop
     string came), "length" (max_tokens, or the end of the context), "deadline" (another token would have
     come too late), "cancelled", or "tool_calls": then ``tool_calls`` has what a chat's model wants called,
-    and ``text`` what it said beside.
+    and ``text`` what it said beside. ``logprobs`` has an entry for each
+    of ``tokens``, if they were asked for.
     """
 
-    _fields = ("text", "tokens", "finish_reason", "usage", "timings", "tool_calls")
+    _fields = ("text", "tokens", "finish_reason", "usage", "timings", "tool_calls", "logprobs")
     __slots__ = _fields
 
     def __init__(
@@ -126,6 +146,7 @@ class Completion(_Record):
         usage: Usage,
         timings: Timings,
         tool_calls: list[ToolCall] | None = None,
+        logprobs: list[TokenLogprob] | None = None,
     ) -> None:
         self.text = text
         self.tokens = tokens
@@ -133,6 +154,7 @@ class Completion(_Record):
         self.usage = usage
         self.timings = timings
         self.tool_calls = tool_calls or []
+        self.logprobs = logprobs or []
 
     def as_message(self) -> dict[str, object]:
         """The answer as a message of a chat, to go on from there."""
@@ -260,5 +282,5 @@ class ModelStats(_Record):
             setattr(self, name, value)
 
 
-for _public in (Usage, Timings, Completion, ToolCall, ModelInfo, ModelStats):
+for _public in (Usage, Timings, Completion, ToolCall, TokenLogprob, ModelInfo, ModelStats):
     _public.__module__ = "syncyte"

@@ -1,6 +1,6 @@
 """The options of a generation, as type checkers and editors see them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
 
@@ -19,6 +19,27 @@ class GenerateOptions(TypedDict, total=False):
     """Leave out tokens less likely than this share of the likeliest; 0: none (default 0.05)."""
     repeat_penalty: float
     """Above 1 makes what was among the last 64 tokens, prompt included, less likely (default 1: off)."""
+    frequency_penalty: float
+    """Lowers what was among the last 64 tokens for each time it was there, from -2 to 2 (default 0)."""
+    presence_penalty: float
+    """Lowers what was among the last 64 tokens once, from -2 to 2 (default 0)."""
+    typical_p: float
+    """Choose among the tokens about as surprising as is to be expected that together have this probability;
+    1: all (default 1)."""
+    mirostat: int
+    """1 or 2: choose such that the text is as surprising as ``mirostat_tau`` says, by that version of
+    Mirostat, instead of by top_k, top_p, min_p and typical_p (default 0: not)."""
+    mirostat_tau: float
+    """Surprise per token that mirostat aims at, in bits (default 5)."""
+    mirostat_eta: float
+    """How fast mirostat follows its aim, from 0 to 1 (default 0.1)."""
+    logit_bias: Mapping[int, float]
+    """Makes tokens more or less likely, from -100 (never) to 100 (always)."""
+    stop_tokens: Sequence[int]
+    """Tokens that end the text as the model's own end does; never part of it."""
+    logprobs: int | None
+    """Report with each token its log probability, and so many of the likeliest instead, 0 to 100, as
+    ``Completion.logprobs`` (default None: not). They are the model's own, before all of the above."""
     seed: int | None
     """The same seed gives the same choices (default None: another one each time)."""
     stop: str | Sequence[str]

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from syncyte import _core
-from syncyte._completion import Completion, ModelInfo, ModelStats, Timings, Usage
+from syncyte._completion import Completion, ModelInfo, ModelStats, Timings, TokenLogprob, Usage
 from syncyte._options import checked, shapes
 
 if TYPE_CHECKING:
@@ -75,14 +75,14 @@ class Model(_core.Model):
         """
         request = self._request("generate", prompt, options)
         text, tokens, outcome = request.finish()
-        return _completion(request, text, tokens, outcome)
+        return _completion(self, request, text, tokens, outcome)
 
     def stream(self, prompt: str | Sequence[int], **options: Unpack[GenerateOptions]) -> Stream:
         """As generate(), but gives the pieces of the text as they come: an iterator of str.
 
         Starts at once. Closing or dropping the iterator cancels the rest.
         """
-        return Stream(self._request("stream", prompt, options))
+        return Stream(self, self._request("stream", prompt, options))
 
     def chat(
         self,
@@ -102,7 +102,7 @@ class Model(_core.Model):
         """
         request, read = self._chat_request("chat", messages, tools, tool_choice, parallel_tool_calls, options)
         text, tokens, outcome = request.finish()
-        return _completion(request, text, tokens, outcome, read)
+        return _completion(self, request, text, tokens, outcome, read)
 
     def stream_chat(
         self,
@@ -118,7 +118,8 @@ class Model(_core.Model):
         Calls of tools come as the model writes them; the stream's ``completion`` has them read.
         """
         return Stream(
-            *self._chat_request("stream_chat", messages, tools, tool_choice, parallel_tool_calls, options)
+            self,
+            *self._chat_request("stream_chat", messages, tools, tool_choice, parallel_tool_calls, options),
         )
 
     def chat_tokens(self, messages: Sequence[Mapping[str, object]]) -> list[int]:
@@ -223,9 +224,10 @@ class Stream:
     the iteration has ended.
     """
 
-    __slots__ = ("_completion", "_read", "_request", "_text", "_tokens")
+    __slots__ = ("_completion", "_model", "_read", "_request", "_text", "_tokens")
 
-    def __init__(self, request: _core.Request, read: Reader | None = None) -> None:
+    def __init__(self, model: Model, request: _core.Request, read: Reader | None = None) -> None:
+        self._model = model
         self._read = read
         self._request: _core.Request | None = request
         self._text: list[str] = []
@@ -242,7 +244,7 @@ class Stream:
             self._tokens += tokens
             if outcome is not None:
                 self._completion = _completion(
-                    self._request, "".join(self._text), self._tokens, outcome, self._read
+                    self._model, self._request, "".join(self._text), self._tokens, outcome, self._read
                 )
                 self._request = None
             if text:
@@ -287,6 +289,7 @@ def versions() -> dict[str, str]:
 
 
 def _completion(
+    model: _core.Model,
     request: _core.Request,
     text: str,
     tokens: list[int],
@@ -308,7 +311,21 @@ def _completion(
         Usage(request.prompt_tokens, len(tokens), reused),
         Timings(queued, first_token, total, speed),
         calls,
+        _logprobs(model, tokens, request.logprobs()),
     )
+
+
+def _logprobs(
+    model: _core.Model, tokens: list[int], found: list[tuple[float, tuple[tuple[int, float], ...]]]
+) -> list[TokenLogprob]:
+    def one(token: int, logprob: float) -> TokenLogprob:
+        return TokenLogprob(token, model._piece(token).decode(errors="replace"), logprob)
+
+    result = []
+    for token, (logprob, top) in zip(tokens, found, strict=False):
+        result.append(one(token, logprob))
+        result[-1].top = [one(*pair) for pair in top]
+    return result
 
 
 for _public in (Model, Stream):

@@ -117,6 +117,28 @@ def _flag(_: str, value: object) -> bool:
     return bool(value)
 
 
+def _tokens(name: str, value: object) -> tuple[int, ...]:
+    try:
+        tokens: tuple[object, ...] = tuple(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"{name} must be a list of tokens, not {type(value).__name__}") from None
+    check = _whole(0)
+    return tuple(check(f"a token of {name}", token) for token in tokens)  # type: ignore[misc]
+
+
+def _biases(name: str, value: object) -> tuple[tuple[int, float], ...]:
+    try:
+        pairs = tuple(value.items())  # type: ignore[attr-defined]
+    except AttributeError:
+        raise TypeError(f"{name} must be a dict of tokens and biases, not {type(value).__name__}") from None
+    token, bias = _whole(0), _number(-100.0, 100.0)
+    return tuple((token(f"a token of {name}", t), bias(f"a bias of {name}", b)) for t, b in pairs)  # type: ignore[misc]
+
+
+def _logprobs(name: str, value: object) -> object:
+    return -1 if value is None else _whole(0, 100)(name, value)
+
+
 _checks: dict[str, Callable[[str, object], object]] = {
     "max_tokens": _whole(1),
     "temperature": _number(0.0, 1e6),
@@ -124,6 +146,15 @@ _checks: dict[str, Callable[[str, object], object]] = {
     "top_p": _number(0.0, 1.0),
     "min_p": _number(0.0, 1.0),
     "repeat_penalty": _number(1e-3, 1e3),
+    "frequency_penalty": _number(-2.0, 2.0),
+    "presence_penalty": _number(-2.0, 2.0),
+    "typical_p": _number(0.0, 1.0),
+    "mirostat": _whole(0, 2),
+    "mirostat_tau": _number(0.0, 100.0),
+    "mirostat_eta": _number(0.0, 1.0),
+    "logit_bias": _biases,
+    "logprobs": _logprobs,
+    "stop_tokens": _tokens,
     "seed": _seed,
     "stop": _stops,
     "ignore_eos": _flag,

@@ -63,33 +63,35 @@ Token likeliest(std::span<const float> logits) {
 
 Sampler::Sampler(const SamplingParams& params, std::vector<Token> banned, std::span<const Token> prompt,
                  std::shared_ptr<GrammarMachine> grammar)
-    : params_(params), banned_(std::move(banned)) {
+    : params_(params), banned_(std::move(banned)), surprise_limit_(2.0 * params.mirostat_tau) {
     if (grammar) grammar_.emplace(std::move(grammar));
     const std::size_t seen = std::min(prompt.size(), kRepeatWindow);
     for (const Token token : prompt.last(seen)) remember(token);
 }
 
 void Sampler::remember(Token token) {
-    if (params_.repeat_penalty == 1.0F) return;
+    if (!params_.penalises()) return;
     recent_.push_back(token);
     if (recent_.size() > kRepeatWindow) recent_.pop_front();
 }
 
 void Sampler::penalise(std::span<float> logits) const {
-    if (params_.repeat_penalty == 1.0F) return;
-    std::vector<Token> unique(recent_.begin(), recent_.end());
-    std::ranges::sort(unique);
-    unique.erase(std::ranges::unique(unique).begin(), unique.end());
-    for (const Token token : unique) {
-        float& logit = logits[static_cast<std::size_t>(token)];
+    for (const auto& [token, bias] : params_.logit_bias) logits[static_cast<std::size_t>(token)] += bias;
+    if (!params_.penalises()) return;
+    std::vector<Token> sorted(recent_.begin(), recent_.end());
+    std::ranges::sort(sorted);
+    for (auto first = sorted.begin(); first != sorted.end();) {
+        const auto next = std::ranges::upper_bound(first, sorted.end(), *first);
+        float& logit = logits[static_cast<std::size_t>(*first)];
         logit = logit > 0 ? logit / params_.repeat_penalty : logit * params_.repeat_penalty;
+        logit -= static_cast<float>(next - first) * params_.frequency_penalty + params_.presence_penalty;
+        first = next;
     }
 }
 
 // The top_k likeliest (all when top_k is 0), in no order.
-void Sampler::collect(std::span<const float> logits) {
-    const auto limit =
-        params_.top_k <= 0 ? logits.size() : std::min(logits.size(), static_cast<std::size_t>(params_.top_k));
+void Sampler::collect(std::span<const float> logits, std::int32_t top_k) {
+    const auto limit = top_k <= 0 ? logits.size() : std::min(logits.size(), static_cast<std::size_t>(top_k));
     maxima_.clear();
     for (std::size_t first = 0; first < logits.size(); first += kBlock) {
         maxima_.push_back(largest(logits.subspan(first, std::min(kBlock, logits.size() - first))));
@@ -129,6 +131,7 @@ double Sampler::next_uniform() {
 
 // Sorts the candidates, likeliest first, and drops what top_p and min_p exclude. At least one stays.
 void Sampler::filter() {
+    if (params_.typical_p < 1) keep_typical();
     const float best = std::ranges::max_element(candidates_, {}, &Candidate::logit)->logit;
     double total = 0;
     if (params_.top_p < 1) {
@@ -150,27 +153,114 @@ void Sampler::filter() {
     candidates_.resize(kept);
 }
 
+// Those whose surprise is nearest to what is to be expected, until they have the probability typical_p.
+void Sampler::keep_typical() {
+    const float best = std::ranges::max_element(candidates_, {}, &Candidate::logit)->logit;
+    double total = 0;
+    double weighted = 0;
+    for (const Candidate& candidate : candidates_) {
+        const double above = static_cast<double>(candidate.logit) - best;
+        total += std::exp(above);
+        weighted += std::exp(above) * above;
+    }
+    // The surprise of each is log(total) - above, its mean log(total) - weighted / total.
+    const double mean = weighted / total;
+    const auto oddness = [mean, best](const Candidate& c) {
+        return std::abs(static_cast<double>(c.logit) - best - mean);
+    };
+    std::ranges::sort(candidates_, [&oddness](const Candidate& a, const Candidate& b) {
+        const double one = oddness(a);
+        const double other = oddness(b);
+        return one < other || (one == other && Likelier{}(a, b));
+    });
+    std::size_t kept = 0;
+    for (double sum = 0; kept < candidates_.size() && (kept == 0 || sum < params_.typical_p * total);
+         ++kept) {
+        sum += std::exp(static_cast<double>(candidates_[kept].logit) - best);
+    }
+    candidates_.resize(kept);
+}
+
+// Mirostat: of the sorted candidates those first ones that keep the surprise near its aim.
+void Sampler::keep_unsurprising() {
+    weigh();
+    double total = 0;
+    for (const double weight : weights_) total += weight;
+    std::size_t kept = 1;
+    if (params_.mirostat == Mirostat::kSecond) {
+        const double least = total * std::exp2(-surprise_limit_);
+        while (kept < candidates_.size() && weights_[kept] >= least) ++kept;
+    } else {
+        // Zipf's exponent from the likeliest tokens, and from it how many keep the surprise at its limit.
+        constexpr std::size_t kLooked = 100;
+        double products = 0;
+        double squares = 0;
+        for (std::size_t i = 0; i + 1 < std::min(kLooked, weights_.size()) && weights_[i + 1] > 0; ++i) {
+            const double rank = std::log(static_cast<double>(i + 2) / static_cast<double>(i + 1));
+            products += rank * std::log(weights_[i] / weights_[i + 1]);
+            squares += rank * rank;
+        }
+        const double exponent = squares > 0 ? products / squares : 1;
+        const double beyond = exponent - 1;
+        const auto size = static_cast<double>(candidates_.size());
+        // At 1 the fraction's limit is 1 / log(size).
+        const double spread = std::abs(beyond) < 1e-6 ? 1 / std::log(std::max(size, 2.0))
+                                                      : beyond / (1 - std::pow(size, -beyond));
+        const double count =
+            exponent > 1e-6 ? std::pow(spread * std::exp2(surprise_limit_), 1 / exponent) : size;
+        kept = std::isfinite(count) ? static_cast<std::size_t>(std::clamp(std::round(count), 1.0, size))
+                                    : candidates_.size();
+    }
+    candidates_.resize(kept);
+}
+
 Token Sampler::draw_from(std::span<const float> logits) {
-    collect(logits);
+    const bool mirostat = params_.mirostat != Mirostat::kOff;
+    collect(logits, mirostat ? 0 : params_.top_k);
     if (candidates_.empty()) return 0;
-    filter();
+    if (mirostat) {
+        std::ranges::sort(candidates_, Likelier{});
+        keep_unsurprising();
+    } else {
+        filter();
+    }
     return draw();
 }
 
-Token Sampler::draw() {
+void Sampler::weigh() {
     const float best = candidates_.front().logit;
     weights_.clear();
-    double total = 0;
     for (const Candidate& candidate : candidates_) {
         weights_.push_back(std::exp(static_cast<double>(candidate.logit - best) / params_.temperature));
-        total += weights_.back();
     }
+}
+
+Token Sampler::draw() {
+    weigh();
+    double total = 0;
+    for (const double weight : weights_) total += weight;
     double mark = next_uniform() * total;
-    for (std::size_t i = 0; i < candidates_.size(); ++i) {
-        mark -= weights_[i];
-        if (mark < 0) return candidates_[i].token;
+    std::size_t chosen = 0;
+    while (chosen + 1 < candidates_.size() && (mark -= weights_[chosen]) >= 0) ++chosen;
+    surprise_ = std::log2(total / std::max(weights_[chosen], total * 1e-12));
+    return candidates_[chosen].token;
+}
+
+void Sampler::note_logprobs(std::span<const float> logits, Token chosen) {
+    const float best = largest(logits);
+    double total = 0;
+    for (const float logit : logits) {
+        if (logit > kNever) total += std::exp(static_cast<double>(logit) - best);
     }
-    return candidates_.back().token;
+    const auto logprob = [&](float logit) {
+        return static_cast<float>(static_cast<double>(logit) - best - std::log(total));
+    };
+    logprobs_.emplace();
+    logprobs_->chosen = logprob(logits[static_cast<std::size_t>(chosen)]);
+    if (params_.logprobs == 0) return;
+    collect(logits, params_.logprobs);
+    std::ranges::sort(candidates_, Likelier{});
+    for (const Candidate& one : candidates_) logprobs_->top.emplace_back(one.token, logprob(one.logit));
 }
 
 Token Sampler::choose(std::span<const float> logits) {
@@ -190,6 +280,7 @@ Result<Token> Sampler::choose_allowed(std::span<float> logits) {
 }
 
 Result<Token> Sampler::sample(std::span<float> logits) {
+    if (params_.logprobs >= 0) raw_.assign(logits.begin(), logits.end());
     penalise(logits);
     for (const Token token : banned_) logits[static_cast<std::size_t>(token)] = kNever;
     Token chosen = 0;
@@ -202,6 +293,10 @@ Result<Token> Sampler::sample(std::span<float> logits) {
         chosen = choose(logits);
     }
     remember(chosen);
+    if (params_.mirostat != Mirostat::kOff) {
+        surprise_limit_ -= params_.mirostat_eta * (surprise_ - params_.mirostat_tau);
+    }
+    if (params_.logprobs >= 0) note_logprobs(raw_, chosen);
     return chosen;
 }
 

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -14,15 +15,36 @@
 
 namespace syncyte {
 
-// The usual names and defaults of llama.cpp. Filters apply in this order: repeat_penalty, top_k, top_p,
-// min_p, temperature.
+enum class Mirostat : std::uint8_t { kOff, kFirst, kSecond };
+
+// The usual names and defaults of llama.cpp. Applied in this order: penalties, logit_bias, top_k, typical_p,
+// top_p, min_p, temperature; with mirostat penalties, logit_bias, temperature, and it chooses how many tokens
+// to draw among.
 struct SamplingParams {
-    float temperature = 0.8F;     // 0: always the likeliest token
-    std::int32_t top_k = 40;      // 0: all
-    float top_p = 0.95F;          // 1: all
-    float min_p = 0.05F;          // 0: all
-    float repeat_penalty = 1.0F;  // 1: none; looks at the last kRepeatWindow tokens, prompt included
+    float temperature = 0.8F;        // 0: always the likeliest token
+    std::int32_t top_k = 40;         // 0: all
+    float top_p = 0.95F;             // 1: all
+    float min_p = 0.05F;             // 0: all
+    float repeat_penalty = 1.0F;     // 1: none; looks at the last kRepeatWindow tokens, prompt included
+    float frequency_penalty = 0.0F;  // off the logit for each time among those tokens
+    float presence_penalty = 0.0F;   // off the logit once for being among them
+    float typical_p = 1.0F;          // 1: all
+    Mirostat mirostat = Mirostat::kOff;
+    float mirostat_tau = 5.0F;  // surprise per token that is aimed at, in bits
+    float mirostat_eta = 0.1F;  // how fast it is followed
+    std::vector<std::pair<Token, float>> logit_bias{};
+    std::int32_t logprobs = -1;  // alternatives to report with each token; below 0: nothing
     std::uint64_t seed = 0;
+
+    [[nodiscard]] bool penalises() const {
+        return repeat_penalty != 1.0F || frequency_penalty != 0.0F || presence_penalty != 0.0F;
+    }
+};
+
+// Natural logarithms of probabilities, of the model's own choice: before penalties, biases and filters.
+struct TokenLogprobs {
+    float chosen = 0;
+    std::vector<std::pair<Token, float>> top{};  // likeliest first
 };
 
 // One per request; one thread at a time. The n-th choice depends on the seed, n, the logits and the tokens
@@ -38,6 +60,8 @@ class Sampler {
 
     // Overwrites some of the logits. Fails where the grammar leaves nothing to choose.
     Result<Token> sample(std::span<float> logits);
+    // Of the last choice, if params.logprobs asks for them.
+    [[nodiscard]] std::optional<TokenLogprobs> take_logprobs() { return std::exchange(logprobs_, {}); }
     // The grammar allows nothing after what was chosen.
     [[nodiscard]] bool must_end() const { return grammar_ && grammar_->must_end(); }
 
@@ -52,9 +76,13 @@ class Sampler {
     Result<Token> choose_allowed(std::span<float> logits);
     void remember(Token token);
     Token draw_from(std::span<const float> logits);
-    void collect(std::span<const float> logits);
+    void collect(std::span<const float> logits, std::int32_t top_k);
     void filter();
+    void keep_typical();
+    void keep_unsurprising();
     Token draw();
+    void weigh();
+    void note_logprobs(std::span<const float> logits, Token chosen);
     double next_uniform();
 
     SamplingParams params_;
@@ -62,6 +90,10 @@ class Sampler {
     std::optional<GrammarCursor> grammar_;
     std::deque<Token> recent_;
     std::uint64_t draws_ = 0;
+    double surprise_limit_;  // mirostat's, in bits
+    double surprise_ = 0;    // of the last draw
+    std::optional<TokenLogprobs> logprobs_;
+    std::vector<float> raw_;  // logits before anything was done to them, if needed
     // Kept between calls for their memory.
     std::vector<Candidate> candidates_;
     std::vector<float> maxima_;  // of blocks of logits

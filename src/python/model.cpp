@@ -137,6 +137,25 @@ std::optional<std::vector<Token>> prompt_of(PyObject* object, const Model& model
     return std::move(*tokens);
 }
 
+bool known_token(const Model& model, Token token, const char* where) {
+    const int most = model.info().vocabulary_size - 1;
+    if (token >= 0 && token <= most) return true;
+    PyErr_Format(PyExc_ValueError, "%s has token %d, which is not in the vocabulary (0 to %d)", where,
+                 static_cast<int>(token), most);
+    return false;
+}
+
+PyObject* model_piece(PyObject* object, PyObject* argument) {
+    const Ref<SharedModel> model = opened(object);
+    if (!model) return nullptr;
+    const int token = PyLong_AsInt(argument);
+    if (token == -1 && PyErr_Occurred() != nullptr) return nullptr;
+    std::string bytes;
+    const Result<void> found = model->model().append_piece(token, ParseSpecial::kYes, bytes);
+    if (!found) return raise_for(object, found.error());
+    return PyBytes_FromStringAndSize(bytes.data(), static_cast<Py_ssize_t>(bytes.size()));
+}
+
 PyObject* model_submit(PyObject* object, PyObject* args) {
     PyObject* prompt = nullptr;
     PyObject* given = nullptr;
@@ -153,6 +172,12 @@ PyObject* model_submit(PyObject* object, PyObject* args) {
         }();
         if (!machine) return raise_for(object, machine.error());
         options.grammar = std::move(*machine);
+    }
+    for (const Token token : options.stop_tokens) {
+        if (!known_token(model->model(), token, "stop_tokens")) return nullptr;
+    }
+    for (const auto& [token, bias] : options.sampling.logit_bias) {
+        if (!known_token(model->model(), token, "logit_bias")) return nullptr;
     }
     auto tokens = prompt_of(object, model->model(), prompt);
     if (!tokens) return nullptr;
@@ -336,6 +361,7 @@ PyObject* check_grammar(PyObject* module, PyObject* argument) {
 PyMethodDef methods[] = {
     {"_tokenize", model_tokenize, METH_VARARGS, "_tokenize(text, add_special, parse_special)"},
     {"_detokenize", model_detokenize, METH_O, "_detokenize(tokens)"},
+    {"_piece", model_piece, METH_O, "_piece(token): its bytes."},
     {"_submit", model_submit, METH_VARARGS, "_submit(prompt, options): options as checked by _options"},
     {"_apply_template", model_apply_template, METH_VARARGS,
      "_apply_template(chat_template, roles, contents, add_generation_prompt)"},

@@ -13,6 +13,7 @@ namespace {
 struct RequestObject {
     PyObject_HEAD Ref<Request> request;
     bool ended;  // its outcome was given out
+    std::vector<TokenLogprobs> logprobs;
 };
 
 RequestObject& self_of(PyObject* object) { return *reinterpret_cast<RequestObject*>(object); }
@@ -67,6 +68,7 @@ PyObject* wait_for(PyObject* object, Wait wait) {
         call_detached(Deadline::never(), [&](Deadline slice) { return ((*request).*wait)(slice); });
     if (progress) {
         if (progress->outcome) self_of(object).ended = true;
+        self_of(object).logprobs.append_range(progress->logprobs);
         return progress_tuple(*progress);
     }
     // The exception of a signal handler is set already.
@@ -84,6 +86,30 @@ PyObject* request_finish(PyObject* object, PyObject*) {
     return progress;
 }
 
+PyObject* logprobs_tuple(const TokenLogprobs& one) {
+    PyObject* top = PyTuple_New(static_cast<Py_ssize_t>(one.top.size()));
+    for (std::size_t i = 0; top != nullptr && i < one.top.size(); ++i) {
+        PyObject* pair = Py_BuildValue("if", static_cast<int>(one.top[i].first), one.top[i].second);
+        if (pair == nullptr) {
+            Py_CLEAR(top);
+        } else {
+            PyTuple_SET_ITEM(top, static_cast<Py_ssize_t>(i), pair);
+        }
+    }
+    return top == nullptr ? nullptr : Py_BuildValue("fN", one.chosen, top);
+}
+
+PyObject* request_logprobs(PyObject* object, PyObject*) {
+    PyObject* list = PyList_New(0);
+    for (const TokenLogprobs& one : self_of(object).logprobs) {
+        PyObject* item = list == nullptr ? nullptr : logprobs_tuple(one);
+        if (item == nullptr || PyList_Append(list, item) < 0) Py_CLEAR(list);
+        Py_XDECREF(item);
+        if (list == nullptr) break;
+    }
+    return list;
+}
+
 PyObject* request_cancel(PyObject* object, PyObject*) {
     give_up(*self_of(object).request);
     Py_RETURN_NONE;
@@ -98,6 +124,7 @@ void request_dealloc(PyObject* object) {
     PyTypeObject* type = Py_TYPE(object);
     if (self.request && (!self.ended || is_pin(*self.request))) give_up(*self.request);
     self.request.~Ref();
+    self.logprobs.~vector();
     type->tp_free(object);
     Py_DECREF(type);
 }
@@ -107,6 +134,9 @@ PyMethodDef methods[] = {
      "next()\n--\n\nWait for what has come since the last look: (text, tokens, outcome or None)."},
     {"finish", request_finish, METH_NOARGS,
      "finish()\n--\n\nWait for the end: (text, tokens, outcome) of what next() has not given out."},
+    {"logprobs", request_logprobs, METH_NOARGS,
+     "logprobs()\n--\n\nOf each token given out so far: (logprob, ((token, logprob) of the likeliest, "
+     "...))."},
     {"cancel", request_cancel, METH_NOARGS, "cancel()\n--\n\nGive the request up."},
     {nullptr, nullptr, 0, nullptr},
 };
@@ -142,6 +172,7 @@ PyObject* wrap_request(const ModuleState& state, Ref<Request> request) {
         return nullptr;
     }
     new (&self_of(object).request) Ref<Request>(std::move(request));
+    new (&self_of(object).logprobs) std::vector<TokenLogprobs>();
     return object;
 }
 

@@ -35,6 +35,30 @@ bool read(PyObject* value, std::vector<std::string>& into) {
     return true;
 }
 
+// As checked: ints that fit.
+bool read(PyObject* value, std::vector<Token>& into) {
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(value); ++i) {
+        into.push_back(static_cast<Token>(PyLong_AsLong(PyTuple_GET_ITEM(value, i))));
+    }
+    return PyErr_Occurred() == nullptr;
+}
+
+// As checked: pairs of an int that fits and a float.
+bool read(PyObject* value, std::vector<std::pair<Token, float>>& into) {
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(value); ++i) {
+        int token = 0;
+        float bias = 0;
+        if (PyArg_ParseTuple(PyTuple_GET_ITEM(value, i), "if", &token, &bias) == 0) return false;
+        into.emplace_back(token, bias);
+    }
+    return true;
+}
+
+bool read(PyObject* value, Mirostat& into) {
+    into = static_cast<Mirostat>(PyLong_AsLong(value));
+    return PyErr_Occurred() == nullptr;
+}
+
 bool read(PyObject* value, IgnoreEos& into) {
     const int yes = PyObject_IsTrue(value);
     into = IgnoreEos{yes > 0};
@@ -82,6 +106,15 @@ constexpr Field kFields[] = {
     {"top_p", set_sampling<&SamplingParams::top_p>},
     {"min_p", set_sampling<&SamplingParams::min_p>},
     {"repeat_penalty", set_sampling<&SamplingParams::repeat_penalty>},
+    {"stop_tokens", set<&RequestOptions::stop_tokens>},
+    {"frequency_penalty", set_sampling<&SamplingParams::frequency_penalty>},
+    {"presence_penalty", set_sampling<&SamplingParams::presence_penalty>},
+    {"typical_p", set_sampling<&SamplingParams::typical_p>},
+    {"mirostat", set_sampling<&SamplingParams::mirostat>},
+    {"mirostat_tau", set_sampling<&SamplingParams::mirostat_tau>},
+    {"mirostat_eta", set_sampling<&SamplingParams::mirostat_eta>},
+    {"logit_bias", set_sampling<&SamplingParams::logit_bias>},
+    {"logprobs", set_sampling<&SamplingParams::logprobs>},
     {"seed", set_sampling<&SamplingParams::seed>},
 };
 

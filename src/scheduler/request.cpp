@@ -59,11 +59,12 @@ void Request::mark_reused(std::int32_t tokens) {
     reused_tokens_ = tokens;
 }
 
-void Request::append(Token token, std::string_view text) {
+void Request::append(Token token, std::string_view text, std::optional<TokenLogprobs> logprobs) {
     const std::scoped_lock lock(mutex_);
     if (timings_.first_token == 0) timings_.first_token = seconds();
     progress_.tokens.push_back(token);
     progress_.text += text;
+    if (logprobs) progress_.logprobs.push_back(std::move(*logprobs));
     wake(Until::kAnything);
 }
 

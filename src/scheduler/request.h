@@ -31,6 +31,7 @@ struct RequestOptions {
     std::int32_t max_tokens = 128;
     SamplingParams sampling;
     std::vector<std::string> stops;  // none empty
+    std::vector<Token> stop_tokens;  // end the generation as the model's own end does
     IgnoreEos ignore_eos = IgnoreEos::kNo;
     std::int32_t priority = 0;              // higher goes first
     Deadline deadline = Deadline::never();  // it ends in time, with what it has by then
@@ -65,6 +66,7 @@ struct RequestOutcome {
 struct RequestProgress {
     std::string text;  // valid UTF-8
     std::vector<Token> tokens;
+    std::vector<TokenLogprobs> logprobs;  // of each token, if they were asked for
     std::optional<RequestOutcome> outcome;
 };
 
@@ -89,7 +91,7 @@ class Request : public RefCounted {
     // Engine thread.
     void mark_started();
     void mark_reused(std::int32_t tokens);
-    void append(Token token, std::string_view text);
+    void append(Token token, std::string_view text, std::optional<TokenLogprobs> logprobs = {});
     // `text` is what was held back. Each request gets exactly one of these two.
     void complete(FinishReason reason, std::string_view text);
     void fail(Error error);

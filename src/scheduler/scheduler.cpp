@@ -216,7 +216,7 @@ void Scheduler::process_prefix(Sequence& sequence) {
 void Scheduler::process_token(Sequence& sequence, Token token) {
     Request& request = *sequence.request;
     std::string shown;
-    if (is_end(token)) {
+    if (is_end(token) || std::ranges::contains(request.options().stop_tokens, token)) {
         sequence.text.finish(shown);
         complete(sequence, FinishReason::kStop, shown);
         return;
@@ -229,7 +229,7 @@ void Scheduler::process_token(Sequence& sequence, Token token) {
     sequence.tokens.push_back(token);
     ++sequence.generated;
     const bool stopped = sequence.text.append(bytes, shown);
-    request.append(token, shown);
+    request.append(token, shown, sequence.sampler->take_logprobs());
     if (stopped) {
         complete(sequence, FinishReason::kStop, {});
         return;

@@ -167,5 +167,87 @@ TEST(Sampler, top_p_counts_what_min_p_drops) {
     EXPECT_EQ(choices(params, logits, 100), (std::map<Token, int>{{250, 100}}));
 }
 
+TEST(Sampler, frequency_and_presence_penalties_are_taken_off) {
+    SamplingParams params = plain();
+    params.temperature = 0;
+    params.frequency_penalty = 0.5F;
+    params.presence_penalty = 1.0F;
+    const std::vector<Token> prompt = {1, 1, 2};
+    Sampler sampler(params, {}, prompt);
+    std::vector<float> logits = {0, 2.1F, 1.55F};  // 1 loses 2.0, 2 loses 1.5
+    EXPECT_EQ(*sampler.sample(logits), 1);
+    logits = {0.07F, 2.1F, 1.55F};  // 1 loses 2.5 now
+    EXPECT_EQ(*sampler.sample(logits), 0);
+}
+
+TEST(Sampler, biases_are_added) {
+    SamplingParams params = plain();
+    params.logit_bias = {{3, -100.0F}, {0, 5.0F}};
+    const auto counts = choices(params, kTenths);
+    EXPECT_FALSE(counts.contains(3));
+    EXPECT_GT(counts.at(0), 3700);
+}
+
+TEST(Sampler, typical_p_leaves_out_the_odd_ones) {
+    SamplingParams params = plain();
+    params.typical_p = 0.29F;
+    // Surprises 0.92, 1.2, 1.61, 2.3 nats; 1.28 is to be expected: 0.3 and its neighbours come first.
+    auto counts = choices(params, kTenths);
+    EXPECT_EQ(counts.size(), 1U);
+    EXPECT_TRUE(counts.contains(2));
+    params.typical_p = 0.65F;
+    counts = choices(params, kTenths);
+    EXPECT_FALSE(counts.contains(0));
+    EXPECT_TRUE(counts.contains(1));
+}
+
+// Over many draws the mean surprise comes near its aim, where the model allows it.
+TEST(Sampler, mirostat_keeps_the_surprise_at_its_aim) {
+    std::vector<float> zipf(2000);
+    for (std::size_t i = 0; i < zipf.size(); ++i) zipf[i] = -std::log(static_cast<float>(i + 1));
+    for (const Mirostat version : {Mirostat::kFirst, Mirostat::kSecond}) {
+        for (const float aim : {2.0F, 4.0F}) {
+            SamplingParams params = plain();
+            params.mirostat = version;
+            params.mirostat_tau = aim;
+            Sampler sampler(params, {}, {});
+            Token largest = 0;
+            double surprise = 0;
+            constexpr int kDraws = 4000;
+            std::map<Token, int> counts;
+            for (int i = 0; i < kDraws; ++i) {
+                std::vector<float> copy = zipf;
+                const Token chosen = *sampler.sample(copy);
+                ++counts[chosen];
+                largest = std::max(largest, chosen);
+            }
+            for (const auto& [token, count] : counts) {
+                const double share = static_cast<double>(count) / kDraws;
+                surprise -= share * std::log2(share);
+            }
+            EXPECT_NEAR(surprise, aim, 0.7) << "version " << static_cast<int>(version);
+            EXPECT_LT(largest, 1500);
+        }
+    }
+}
+
+TEST(Sampler, logprobs_are_the_models_own) {
+    SamplingParams params = plain();
+    params.temperature = 0;
+    params.logprobs = 2;
+    params.logit_bias = {{0, 50.0F}};
+    Sampler sampler(params, {}, {});
+    std::vector<float> logits = kTenths;
+    EXPECT_EQ(*sampler.sample(logits), 0);
+    const auto found = sampler.take_logprobs();
+    ASSERT_TRUE(found);
+    EXPECT_NEAR(found->chosen, std::log(0.1), 1e-5);
+    ASSERT_EQ(found->top.size(), 2U);
+    EXPECT_EQ(found->top[0].first, 3);
+    EXPECT_NEAR(found->top[0].second, std::log(0.4), 1e-5);
+    EXPECT_EQ(found->top[1].first, 2);
+    EXPECT_FALSE(sampler.take_logprobs());
+}
+
 }  // namespace
 }  // namespace syncyte

@@ -1,0 +1,106 @@
+"""Sampling options beyond the usual ones: penalties, biases, stop tokens, mirostat, log probabilities."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import syncyte
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def model(tiny_model: Path) -> Iterator[syncyte.Model]:
+    with syncyte.Model(tiny_model, threads=1) as opened:
+        yield opened
+
+
+def test_biases_force_and_forbid(model: syncyte.Model) -> None:
+    free = model.generate("the", temperature=0, max_tokens=12, ignore_eos=True)
+    (wanted,) = set(model.tokenize(" word", add_special=False)[-1:])
+    made = model.generate("the", logit_bias={wanted: 100}, max_tokens=5, ignore_eos=True)
+    assert made.tokens == [wanted] * 5
+    banned = dict.fromkeys(free.tokens, -100)
+    made = model.generate("the", temperature=0, logit_bias=banned, max_tokens=12, ignore_eos=True)
+    assert not set(made.tokens) & set(free.tokens)
+
+
+def test_stop_tokens_end_and_do_not_show(model: syncyte.Model) -> None:
+    free = model.generate("the", temperature=0, max_tokens=12, ignore_eos=True)
+    stop = free.tokens[5]
+    first = free.tokens.index(stop)
+    made = model.generate("the", temperature=0, max_tokens=12, ignore_eos=True, stop_tokens=[stop])
+    assert made.tokens == free.tokens[:first]
+    assert made.finish_reason == "stop"
+
+
+def test_penalties_make_a_text_repeat_less(model: syncyte.Model) -> None:
+    def variety(**options: Any) -> int:
+        made = model.generate("the the the the", temperature=0, max_tokens=60, ignore_eos=True, **options)
+        return len(set(made.tokens))
+
+    assert variety(frequency_penalty=2.0, presence_penalty=2.0) > variety()
+
+
+@pytest.mark.parametrize(
+    "options", [{"mirostat": 1}, {"mirostat": 2, "mirostat_tau": 2.0}, {"typical_p": 0.5}]
+)
+def test_other_ways_to_choose(model: syncyte.Model, options: dict[str, Any]) -> None:
+    texts = {model.generate("the", max_tokens=20, seed=4, ignore_eos=True, **options).text for _ in range(2)}
+    assert len(texts) == 1
+    assert texts != {model.generate("the", max_tokens=20, seed=4, ignore_eos=True).text}
+    made = model.generate("the", choices=["yes", "no"], **options)
+    assert made.text in ("yes", "no")
+
+
+def test_logprobs(model: syncyte.Model) -> None:
+    made = model.generate("the", temperature=0, max_tokens=9, ignore_eos=True, logprobs=3)
+    assert [one.token for one in made.logprobs] == made.tokens
+    assert "".join(one.text for one in made.logprobs if "\ufffd" not in one.text) in made.text or made.text
+    for one in made.logprobs:
+        assert one.logprob == one.top[0].logprob < 0
+        assert one.token == one.top[0].token
+        assert [t.logprob for t in one.top] == sorted((t.logprob for t in one.top), reverse=True)
+        assert len(one.top) == 3
+    assert pickle.loads(pickle.dumps(made)) == made
+    whole = model.generate("the", max_tokens=1, temperature=0, logprobs=100, ignore_eos=True).logprobs[0]
+    assert 0.1 < sum(math.exp(one.logprob) for one in whole.top) <= 1.001
+    bare = model.stream("the", max_tokens=4, seed=1, ignore_eos=True, logprobs=0)
+    list(bare)
+    assert [len(one.top) for one in bare.completion.logprobs] == [0] * 4
+    assert model.generate("the", max_tokens=3).logprobs == []
+    same = model.generate("the", temperature=0, max_tokens=9, ignore_eos=True)
+    assert same.tokens == made.tokens
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"logit_bias": [3]}, TypeError, "logit_bias must be a dict"),
+        ({"logit_bias": {"a": 1}}, TypeError, "a token of logit_bias must be int"),
+        ({"logit_bias": {3: 101}}, ValueError, "a bias of logit_bias must be from -100 to 100"),
+        (
+            {"logit_bias": {99999: 1}},
+            ValueError,
+            "logit_bias has token 99999, which is not in the vocabulary",
+        ),
+        ({"logit_bias": {2**40: 1}}, ValueError, "a token of logit_bias"),
+        ({"stop_tokens": 3}, TypeError, "stop_tokens must be a list"),
+        ({"stop_tokens": [99999]}, ValueError, "not in the vocabulary"),
+        ({"stop_tokens": [-1]}, ValueError, "a token of stop_tokens"),
+        ({"mirostat": 3}, ValueError, "mirostat must be from 0 to 2"),
+        ({"typical_p": 2}, ValueError, "typical_p"),
+        ({"frequency_penalty": float("nan")}, ValueError, "frequency_penalty"),
+        ({"logprobs": 101}, ValueError, "logprobs must be from 0 to 100"),
+        ({"logprobs": True}, TypeError, "logprobs must be int"),
+    ],
+)
+def test_what_is_wrong_is_said(model: syncyte.Model, options, error, message) -> None:
+    with pytest.raises(error, match=message):
+        model.generate("the", **options)
