@@ -22,6 +22,7 @@ from syncyte._core import (
 
 TYPE_CHECKING = False  # typing itself would cost each interpreter milliseconds
 if TYPE_CHECKING:
+    from syncyte._async_model import AsyncStream
     from syncyte._audit.audit import audit
     from syncyte._completion import Completion, ModelInfo, ModelStats, Timings, TokenLogprob, ToolCall, Usage
     from syncyte._core_budget import set_core_budget
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 # Public name -> the private module that defines it.
 _modules: dict[str, str] = {
+    "AsyncStream": "_async_model",
     "Completion": "_completion",
     "GenerateOptions": "_generate_options",
     "InferencePool": "_inference_pool",
@@ -67,6 +69,7 @@ _modules: dict[str, str] = {
 }
 
 __all__ = [
+    "AsyncStream",
     "CancelledError",
     "ChannelClosed",
     "ClosedError",

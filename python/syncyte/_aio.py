@@ -36,7 +36,8 @@ _ports: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref[_LoopPo
 )
 
 
-def _port_of(loop: asyncio.AbstractEventLoop) -> _LoopPort:
+def port_of(loop: asyncio.AbstractEventLoop) -> _LoopPort:
+    """The port of an event loop, made at its first wait."""
     known = _ports.get(loop)
     loop_port = None if known is None else known()
     if loop_port is None:
@@ -62,14 +63,14 @@ async def _result(loop: asyncio.AbstractEventLoop, loop_port: _LoopPort, wait: A
 async def aget(source: Queue[Any] | Receiver[Any]) -> Any:
     """Gets the next item of a queue or channel."""
     loop = asyncio.get_running_loop()
-    loop_port = _port_of(loop)
+    loop_port = port_of(loop)
     return await _result(loop, loop_port, loop_port.port.begin_get(source))
 
 
 async def aput(target: Queue[Any] | Sender[Any], item: object) -> None:
     """Puts an item into a queue or channel, waiting for room."""
     loop = asyncio.get_running_loop()
-    loop_port = _port_of(loop)
+    loop_port = port_of(loop)
     await _result(loop, loop_port, loop_port.port.begin_put(target, item))
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Self, Unpack
 
+    from syncyte._async_model import AsyncStream
     from syncyte._completion import ToolCall
     from syncyte._generate_options import GenerateOptions
     from syncyte._prefix import Prefix
@@ -75,7 +76,7 @@ class Model(_core.Model):
         """
         request = self._request("generate", prompt, options)
         text, tokens, outcome = request.finish()
-        return _completion(self, request, text, tokens, outcome)
+        return completion_of(self, request, text, tokens, outcome)
 
     def stream(self, prompt: str | Sequence[int], **options: Unpack[GenerateOptions]) -> Stream:
         """As generate(), but gives the pieces of the text as they come: an iterator of str.
@@ -102,7 +103,7 @@ class Model(_core.Model):
         """
         request, read = self._chat_request("chat", messages, tools, tool_choice, parallel_tool_calls, options)
         text, tokens, outcome = request.finish()
-        return _completion(self, request, text, tokens, outcome, read)
+        return completion_of(self, request, text, tokens, outcome, read)
 
     def stream_chat(
         self,
@@ -120,6 +121,51 @@ class Model(_core.Model):
         return Stream(
             self,
             *self._chat_request("stream_chat", messages, tools, tool_choice, parallel_tool_calls, options),
+        )
+
+    async def agenerate(self, prompt: str | Sequence[int], **options: Unpack[GenerateOptions]) -> Completion:
+        """As generate(), for asyncio: the loop goes on meanwhile. Cancelling the task cancels the request."""
+        from syncyte import _async_model
+
+        return await _async_model.finished(self, self._request("agenerate", prompt, options))
+
+    def astream(self, prompt: str | Sequence[int], **options: Unpack[GenerateOptions]) -> AsyncStream:
+        """As stream(), for asyncio: ``async for piece in model.astream(...)``. Starts at once."""
+        from syncyte._async_model import AsyncStream
+
+        return AsyncStream(self, self._request("astream", prompt, options))
+
+    async def achat(
+        self,
+        messages: Sequence[Mapping[str, object]],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: str | Mapping[str, Any] | None = None,
+        parallel_tool_calls: bool = True,
+        **options: Unpack[GenerateOptions],
+    ) -> Completion:
+        """As chat(), for asyncio."""
+        from syncyte import _async_model
+
+        return await _async_model.finished(
+            self, *self._chat_request("achat", messages, tools, tool_choice, parallel_tool_calls, options)
+        )
+
+    def astream_chat(
+        self,
+        messages: Sequence[Mapping[str, object]],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: str | Mapping[str, Any] | None = None,
+        parallel_tool_calls: bool = True,
+        **options: Unpack[GenerateOptions],
+    ) -> AsyncStream:
+        """As stream_chat(), for asyncio."""
+        from syncyte._async_model import AsyncStream
+
+        return AsyncStream(
+            self,
+            *self._chat_request("astream_chat", messages, tools, tool_choice, parallel_tool_calls, options),
         )
 
     def chat_tokens(self, messages: Sequence[Mapping[str, object]]) -> list[int]:
@@ -243,7 +289,7 @@ class Stream:
             self._text.append(text)
             self._tokens += tokens
             if outcome is not None:
-                self._completion = _completion(
+                self._completion = completion_of(
                     self._model, self._request, "".join(self._text), self._tokens, outcome, self._read
                 )
                 self._request = None
@@ -288,7 +334,7 @@ def versions() -> dict[str, str]:
     }
 
 
-def _completion(
+def completion_of(
     model: _core.Model,
     request: _core.Request,
     text: str,
@@ -296,6 +342,7 @@ def _completion(
     outcome: tuple[str, float, float, float, int],
     read: Reader | None = None,
 ) -> Completion:
+    """What a request has come to. ``read`` takes the calls of tools out of the text."""
     reason, queued, first_token, total, reused = outcome
     calls: list[ToolCall] = []
     if read is not None:

@@ -228,6 +228,14 @@ PyType_Spec wait_spec = {"syncyte._core.AsyncWait", sizeof(WaitObject), 0,
 
 }  // namespace
 
+PortToken new_port_token(const ModuleState& state, PyObject* object) {
+    if (!Py_IS_TYPE(object, reinterpret_cast<PyTypeObject*>(state.port_type))) {
+        PyErr_Format(PyExc_TypeError, "a Port is expected, not %T", object);
+        return {};
+    }
+    return {.port = Ref<Port>::share(as_port(object)->port), .token = ++as_port(object)->last_token};
+}
+
 int register_queue_async(PyObject* module, ModuleState& state) {
     state.port_type = PyType_FromModuleAndSpec(module, &port_spec, nullptr);
     state.async_wait_type = PyType_FromModuleAndSpec(module, &wait_spec, nullptr);

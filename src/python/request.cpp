@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "python/errors.h"
+#include "python/queue_async.h"
 #include "python/wait.h"
 #include "scheduler/engine_thread.h"
 
@@ -110,6 +111,24 @@ PyObject* request_logprobs(PyObject* object, PyObject*) {
     return list;
 }
 
+PyObject* request_watch(PyObject* object, PyObject* args) {
+    PyObject* port = nullptr;
+    int finished = 0;
+    if (PyArg_ParseTuple(args, "Op", &port, &finished) == 0) return nullptr;
+    const ModuleState* state = state_of_type(Py_TYPE(object));
+    if (state == nullptr) return nullptr;
+    PortToken wait = new_port_token(*state, port);
+    if (!wait.port) return nullptr;
+    const auto until = finished != 0 ? Request::Until::kFinished : Request::Until::kAnything;
+    const bool waits = self_of(object).request->watch(until, std::move(wait.port), wait.token);
+    return waits ? PyLong_FromUnsignedLongLong(wait.token) : Py_NewRef(Py_None);
+}
+
+PyObject* request_unwatch(PyObject* object, PyObject*) {
+    self_of(object).request->unwatch();
+    Py_RETURN_NONE;
+}
+
 PyObject* request_cancel(PyObject* object, PyObject*) {
     give_up(*self_of(object).request);
     Py_RETURN_NONE;
@@ -137,6 +156,11 @@ PyMethodDef methods[] = {
     {"logprobs", request_logprobs, METH_NOARGS,
      "logprobs()\n--\n\nOf each token given out so far: (logprob, ((token, logprob) of the likeliest, "
      "...))."},
+    {"watch", request_watch, METH_VARARGS,
+     "watch(port, finished)\n--\n\nHave the port told a token, which is returned, when next(), or finish(), "
+     "would "
+     "not wait any more; None: they would not wait now."},
+    {"unwatch", request_unwatch, METH_NOARGS, "unwatch()\n--\n\nHave nothing told any more."},
     {"cancel", request_cancel, METH_NOARGS, "cancel()\n--\n\nGive the request up."},
     {nullptr, nullptr, 0, nullptr},
 };

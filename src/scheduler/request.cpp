@@ -28,7 +28,7 @@ Result<RequestProgress> Request::wait(Deadline deadline, Until until) {
         {
             const std::scoped_lock lock(mutex_);
             waiter_ = nullptr;
-            if (finished_ || (until == Until::kAnything && !progress_.tokens.empty())) {
+            if (reached(until)) {
                 if (error_) return std::unexpected(*error_);
                 RequestProgress given = std::exchange(progress_, {});
                 if (finished_) given.outcome = outcome_;
@@ -43,10 +43,27 @@ Result<RequestProgress> Request::wait(Deadline deadline, Until until) {
     }
 }
 
+bool Request::watch(Until until, Ref<Port> port, std::uint64_t token) {
+    const std::scoped_lock lock(mutex_);
+    if (reached(until)) return false;
+    port_ = std::move(port);
+    port_token_ = token;
+    awaited_ = until;
+    return true;
+}
+
+void Request::unwatch() {
+    const std::scoped_lock lock(mutex_);
+    port_ = {};
+}
+
 // Under mutex_.
 void Request::wake(Until reached) {
-    if (waiter_ == nullptr || (awaited_ == Until::kFinished && reached != Until::kFinished)) return;
-    std::exchange(waiter_, nullptr)->unpark();
+    if (awaited_ == Until::kFinished && reached != Until::kFinished) return;
+    if (waiter_ != nullptr) std::exchange(waiter_, nullptr)->unpark();
+    if (!port_) return;
+    const Ref<Port> told = std::exchange(port_, {});
+    if (told->push(port_token_)) told->signal();
 }
 
 void Request::mark_started() {

@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "base/parking.h"
 #include "base/ref.h"
+#include "channel/port.h"
 #include "engine/model.h"
 #include "engine/sampler.h"
 
@@ -84,6 +85,12 @@ class Request : public RefCounted {
     Result<RequestProgress> next(Deadline deadline);
     // Consumer. Waits for the end; what next() has not given out yet is in the result.
     Result<RequestProgress> finish(Deadline deadline);
+    enum class Until : bool { kAnything, kFinished };
+    // Consumer, that does not block: `port` is told `token`, once, when next() (kAnything) or finish()
+    // (kFinished) would not wait any more. False: they would not wait now, and nothing is going to be told.
+    bool watch(Until until, Ref<Port> port, std::uint64_t token);
+    // Consumer. Nothing more is told; what is on its way to the port stays there.
+    void unwatch();
     // Any thread. The engine drops the request within one step. What came until then stays readable.
     void cancel() { cancelled_.store(true, std::memory_order_relaxed); }
     [[nodiscard]] bool cancelled() const { return cancelled_.load(std::memory_order_relaxed); }
@@ -97,10 +104,11 @@ class Request : public RefCounted {
     void fail(Error error);
 
   private:
-    enum class Until : bool { kAnything, kFinished };
-
     Result<RequestProgress> wait(Deadline deadline, Until until);
     void wake(Until reached);
+    [[nodiscard]] bool reached(Until until) const {
+        return finished_ || (until == Until::kAnything && !progress_.tokens.empty());
+    }
     [[nodiscard]] double seconds() const { return seconds_between(created_, Clock::now()); }
 
     const RequestOptions options_;
@@ -111,6 +119,8 @@ class Request : public RefCounted {
     std::mutex mutex_;
     Parker* waiter_ = nullptr;  // the consumer, while it waits
     Until awaited_ = Until::kAnything;
+    Ref<Port> port_;  // of the consumer's event loop, while that waits instead
+    std::uint64_t port_token_ = 0;
     RequestProgress progress_;  // not yet given out
     RequestTimings timings_;
     std::int32_t reused_tokens_ = 0;

@@ -76,6 +76,26 @@ TEST(Request, a_waiting_reader_can_be_interrupted) {
     EXPECT_EQ(request->next(Deadline::after(30)).error().code, ErrorCode::kInterrupted);
 }
 
+TEST(Request, tells_a_port_once) {
+    const auto request = make();
+    Ref<Port> port = *Port::open();
+    ASSERT_TRUE(request->watch(Request::Until::kFinished, port, 1));
+    request->append(1, "a");
+    EXPECT_TRUE(port->drain().empty()) << "it has not finished";
+    request->unwatch();
+    EXPECT_FALSE(request->watch(Request::Until::kAnything, port, 2)) << "a token is there";
+    EXPECT_TRUE(request->next(Deadline::now()));
+    ASSERT_TRUE(request->watch(Request::Until::kAnything, port, 3));
+    std::jthread engine([&] {
+        for (int i = 0; i < 100; ++i) request->append(i, "x");
+        request->complete(FinishReason::kStop, "");
+    });
+    engine.join();
+    EXPECT_EQ(port->drain(), (std::vector<std::uint64_t>{3}));
+    EXPECT_FALSE(request->watch(Request::Until::kFinished, port, 4));
+    EXPECT_EQ(request->finish(Deadline::now())->tokens.size(), 100U);
+}
+
 TEST(Request, keeps_what_it_needs_until_it_is_gone) {
     auto needed = std::make_shared<int>(1);
     const std::weak_ptr<int> seen = needed;
