@@ -66,6 +66,7 @@ def dumps(value: object) -> bytes:
 
 def main(descriptor: int) -> None:
     """Serve until told to go: set up by the first frame, then a call with each."""
+    import builtins
     import pickle
     import signal
     import threading
@@ -83,6 +84,7 @@ def main(descriptor: int) -> None:
     # Functions from the program's __main__ get a module of that name to themselves.
     sys.modules["syncyte._fallback_child"] = sys.modules["__main__"]
     sys.modules["__main__"] = types.ModuleType("__main__")
+    sys.modules["__main__"].__dict__["__builtins__"] = builtins
 
     frames: SimpleQueue[bytes] = SimpleQueue()
 

@@ -4,6 +4,7 @@ A worker lends its thread to the main interpreter, by the door of on_main(). The
 (fallback="main"), or hands it to the child process that belongs to it and waits (fallback="process").
 """
 
+import _thread
 import contextlib
 import os
 import signal
@@ -41,6 +42,8 @@ def serve(
         return ending == 0, content, display[0] if display else None
     child = _children.get((pool, interpreter))
     if child is None or not child.fit:
+        if child is not None:
+            child.kill()
         child = _children[pool, interpreter] = Child(setup)
     return child.call(data, packed)
 
@@ -85,39 +88,66 @@ def end_child(pool: str, interpreter: int) -> None:
 
 
 class Child:
-    """A child process that does the tasks of one worker; made and used by that worker's thread alone."""
+    """A child process that does the tasks of one worker; used by that worker's thread alone.
+
+    That thread may be interrupted anywhere. So a thread of the child's own starts the process, listens to it
+    and sees it off: none is left that nobody knows.
+    """
 
     def __init__(self, setup: bytes) -> None:
-        self.fit = False
-        self._ready = False
+        self.fit = True
+        self._setup = setup
+        self._begun: bytes | None = (
+            None  # what the process said when it was prepared; nothing if it could not
+        )
+        self._beginning: _core.Queue[None] = _core.Queue()
+        self._claim = threading.Lock()  # held from when somebody looks after the process
+        self._lock = threading.Lock()  # guards the three below
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
+        self._unwanted = False
         self._frames: _core.Queue[bytes | None] = _core.Queue()
+        self._gone = threading.Event()
+
+    def _live(self) -> None:
+        if not self._claim.acquire(blocking=False):
+            return
+        try:
+            ours = self._start()
+            with ours:
+                self._send(self._setup)
+                self._begun = _fallback_child.receive(ours.fileno()) or b""
+                self._beginning.put(None)
+                while (frame := _fallback_child.receive(ours.fileno())) is not None:
+                    self._frames.put(frame)
+        finally:
+            self._begun = self._begun or b""
+            self._beginning.put(None)
+            self._frames.put(None)
+            if self._process is not None:
+                self._process.wait()
+            self._gone.set()
+
+    def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair()
         # A group of its own: a terminal's Ctrl-C is for the parent, which knows what to do with its tasks.
         with theirs:
             command = [sys.executable, *subprocess._args_from_interpreter_flags()]  # type: ignore[attr-defined]
             command += ["-P", _fallback_child.__file__, str(theirs.fileno())]
-            self._process = subprocess.Popen(
+            process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], process_group=0
             )
-        self._socket = ours
-        try:
-            threading.Thread(target=self._listen, name="syncyte-fallback", daemon=True).start()
-            self._send(setup)
-            self.fit = True
-        except BaseException:
+        with self._lock:
+            self._process, self._socket = process, ours
+            unwanted = self._unwanted
+        if unwanted:
             self.kill()
-            raise
-
-    def _listen(self) -> None:
-        with self._socket:
-            descriptor = self._socket.fileno()
-            while (frame := _fallback_child.receive(descriptor)) is not None:
-                self._frames.put(frame)
-        self._frames.put(None)
+        return ours
 
     def _send(self, frame: bytes) -> None:
         # A child that is gone is noticed when its answer is waited for.
         with contextlib.suppress(OSError):
+            assert self._socket is not None
             _fallback_child.send(self._socket.fileno(), frame)
 
     def call(self, data: bytes, packed: _core.Message) -> _Ended:
@@ -127,17 +157,23 @@ class Child:
             request = _fallback_child.dumps((data, arguments))
         except Exception as error:
             return _failed(error)
-        fit, self.fit = self.fit, False
         try:
-            if not self._ready:
-                begun = self._answer()
-                if not begun[0]:
-                    self.end()
-                    return _cannot_start(begun)
-                self._ready = True
+            if self._begun is None:
+                _thread.start_new_thread(self._live, ())
+            while self._begun is None:
+                self._beginning.get()
+            begun = self._read(self._begun)
+            if not begun[0]:
+                self.end()
+                return _cannot_start(begun)
+        except ChildProcessError as error:
+            self.kill()
+            return _failed(BrokenExecutor(str(error)))
+        self.fit = False
+        try:
             self._send(request)
             ended = self._answer()
-            self.fit = fit
+            self.fit = True
         except ChildProcessError as error:
             self.kill()
             return _failed(BrokenExecutor(str(error)))
@@ -147,8 +183,10 @@ class Child:
         return ended
 
     def _answer(self, timeout: float | None = None) -> _Ended:
-        frame = self._frames.get(timeout=timeout)
-        if frame is None:
+        return self._read(self._frames.get(timeout=timeout))
+
+    def _read(self, frame: bytes | None) -> _Ended:
+        if not frame:
             raise ChildProcessError(self._how_it_ended())
         if frame[:1] == b"R":
             return True, _core.Message(frame[1:]), None
@@ -161,10 +199,10 @@ class Child:
     def _interrupt(self) -> None:
         """Make the child drop its task, or end it: the caller has given up."""
         try:
-            if self._ready:
-                os.kill(self._process.pid, signal.SIGINT)
-                self._answer(_PATIENCE_SECONDS)
-                self.fit = True
+            assert self._process is not None
+            os.kill(self._process.pid, signal.SIGINT)
+            self._answer(_PATIENCE_SECONDS)
+            self.fit = True
         except QueueEmpty, OSError:
             pass
         finally:
@@ -172,34 +210,41 @@ class Child:
                 self.kill()
 
     def _how_it_ended(self) -> str:
-        try:
-            status = self._process.wait(_GOODBYE_SECONDS)
-        except subprocess.TimeoutExpired:
-            return "the child process that ran the task stopped answering"
+        self._gone.wait(_GOODBYE_SECONDS)
+        status = None if self._process is None else self._process.returncode
+        if self._process is None:
+            return "a child process of the pool's fallback could not be started"
+        what = "ran the task" if self._begun else "was being prepared for tasks"
+        if status is None:
+            return f"the child process that {what} stopped answering"
         if status < 0:
-            return f"the child process that ran the task was ended by {signal.Signals(-status).name}"
-        return f"the task ended its child process, with exit status {status}"
+            return f"the child process that {what} was ended by {signal.Signals(-status).name}"
+        return f"the child process that {what} ended with exit status {status}"
 
     def kill(self) -> None:
         """End it now, with all that its tasks have started."""
         self.fit = False
-        if self._process.poll() is None:
+        with self._lock:
+            self._unwanted = True
+            process, connection = self._process, self._socket
+        if process is None or connection is None:
+            return
+        if not self._gone.is_set():
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-        self._hang_up()
-
-    def _hang_up(self) -> None:
+                os.killpg(process.pid, signal.SIGKILL)
         # The listener closes it: not before it has let go of the number.
         with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
+            connection.shutdown(socket.SHUT_RDWR)
 
     def end(self) -> None:
         """End it in good order, if it is quick."""
-        self._send(b"")
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_GOODBYE_SECONDS)
+        if self._claim.acquire(blocking=False):
+            return  # it was never started, and will not be
+        if self._process is not None:
+            self._send(b"")
+            self._gone.wait(_GOODBYE_SECONDS)
         self.kill()
+        self._gone.wait(_GOODBYE_SECONDS)
 
 
 def _failed(error: BaseException) -> _Ended:

@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import textwrap
-import threading
 import time
 from concurrent.futures import BrokenExecutor
 from typing import TYPE_CHECKING, Any
@@ -295,6 +294,21 @@ def outer(kind):
 """
 
 
+def test_tasks_that_submit_to_their_own_pool(pool: Any, refused: Any) -> None:
+    space: dict[str, Any] = {"__name__": "__main__", "refused": refused}
+    exec("def inner(number):\n    return refused.echo(number)\n", space)
+    exec("def outer(pool, number):\n    return pool.submit(inner, number).result(60)\n", space)
+    futures = [pool.submit(refused.echo, number) for number in range(4)]
+    found = [pool.submit(space["outer"], pool, number) for number in range(6)]
+    if pool.kind == "main":
+        assert [future.result(_WAIT) for future in found] == [((number,), {}) for number in range(6)]
+    else:
+        for future in found:
+            with pytest.raises(TypeError, match="belongs to the process"):
+                future.result(_WAIT)
+    assert [future.result(_WAIT) for future in futures] == [((number,), {}) for number in range(4)]
+
+
 @pytest.mark.usefixtures("refused")
 def test_nested_pools_pass_on_too() -> None:
     import no_slot  # type: ignore[import-not-found]
@@ -376,6 +390,8 @@ def test_numpy(kind: Any) -> None:
         assert pool.submit(tasks.array_sum, np.arange(10)).result(_WAIT) == 45.0
         found = pool.submit(space["scaled"], np.arange(4), 3).result(_WAIT)
         assert found.tolist() == [0, 3, 6, 9]
+        # Imports made in C look for the globals of whoever calls.
+        assert pool.submit(lambda size: float(np.arange(size).sum()), 4).result(_WAIT) == 6.0
         assert pool.submit(np.sqrt, 16.0).result(_WAIT) == 4.0
         assert pool.submit(np.linalg.norm, [3.0, 4.0]).result(_WAIT) == 5.0
         assert [a.tolist() for a in pool.map(space["scaled"], [np.arange(2)] * 3, range(3))] == [
@@ -512,9 +528,43 @@ def test_output_of_tasks(tmp_path: Path) -> None:
         assert ran.returncode == 0
 
 
+def _threads() -> int:
+    return len(os.listdir("/proc/self/task"))  # noqa: PTH208
+
+
 def test_threads_end(refused: Any) -> None:
-    before = threading.active_count()
-    for _ in range(3):
+    def use() -> None:
         with syncyte.InterpreterPool(2, warmup=None, fallback="process") as pool:
             assert list(pool.map(refused.echo, range(4), chunksize=1))
-    _wait_for(lambda: threading.active_count() <= before, "threads of the fallback live on")
+
+    use()
+    before = _threads()
+    for _ in range(3):
+        use()
+    _wait_for(lambda: _threads() <= before, "threads of the fallback live on")
+
+
+def test_many_interrupts_leave_nothing_behind(refused: Any) -> None:
+    ended = {"ok": 0, "late": 0, "dropped": 0}
+    for kind in _KINDS:
+        with syncyte.InterpreterPool(2, warmup=None, fallback=kind) as pool:
+            futures = []
+            for number in range(60):
+                limited = pool.options(timeout=0.001 * (number % 7 + 1))
+                futures.append(limited.submit(refused.nap, 0.004))
+                if number % 5 == 0:
+                    futures[-1].cancel()
+                futures.append(pool.submit(refused.echo, number))
+            for future in futures:
+                try:
+                    future.result(_WAIT)
+                    ended["ok"] += 1
+                except TimeoutError:
+                    ended["late"] += 1
+                except concurrent.futures.CancelledError:
+                    ended["dropped"] += 1
+            assert pool.submit(refused.answer).result(_WAIT) == 42
+        assert _children() == set()
+    assert sum(ended.values()) == 240
+    assert ended["ok"] >= 120
+    assert ended["dropped"] >= 1
