@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from syncyte._prefix import Prefix
     from syncyte._queue_empty import QueueEmpty
     from syncyte._queue_errors import QueueFull, QueueShutDown
+    from syncyte._session import Session, SessionStream
 
 # Public name -> the private module that defines it.
 _modules: dict[str, str] = {
@@ -53,6 +54,8 @@ _modules: dict[str, str] = {
     "QueueFull": "_queue_errors",
     "QueueShutDown": "_queue_errors",
     "Stream": "_model",
+    "Session": "_session",
+    "SessionStream": "_session",
     "Timings": "_completion",
     "TokenLogprob": "_completion",
     "ToolCall": "_completion",
@@ -90,6 +93,8 @@ __all__ = [
     "QueueShutDown",
     "Receiver",
     "Sender",
+    "Session",
+    "SessionStream",
     "SharedBuffer",
     "Stream",
     "Timings",

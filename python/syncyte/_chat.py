@@ -102,6 +102,28 @@ def chat_tokens(
     return tokens
 
 
+def tokens_after(
+    model: _core.Model, messages: list[dict[str, Any]], info: Mapping[str, object], answer: int
+) -> list[int] | None:
+    """Tokens of what the template writes after the answer that is ``messages[answer]``.
+
+    None where the template writes what came before otherwise when the chat goes on, or changes the answer.
+    """
+    template = str(info["chat_template"])
+    bos, eos = str(info["bos_text"]), str(info["eos_text"])
+    messages, marker = _break_control_texts(model, messages, template)
+    before = _render(model, template, messages[:answer], bos, eos, None)
+    told = before + messages[answer]["content"]
+    whole = _render(model, template, messages, bos, eos, None)
+    if not whole.startswith(told):
+        return None
+    rest = whole[len(told) :]
+    tokens: list[int] = []
+    for part in rest.split(marker) if marker else [rest]:
+        tokens += model._tokenize(part, False, True)
+    return tokens
+
+
 def _break_control_texts(
     model: _core.Model, messages: list[dict[str, Any]], template: str
 ) -> tuple[list[dict[str, Any]], str]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from syncyte._completion import ToolCall
     from syncyte._generate_options import GenerateOptions
     from syncyte._prefix import Prefix
+    from syncyte._session import Session
 
     # Takes the calls of tools out of an answer.
     type Reader = Callable[[str], tuple[str, list[ToolCall]]]
@@ -167,6 +168,24 @@ class Model(_core.Model):
             self,
             *self._chat_request("astream_chat", messages, tools, tool_choice, parallel_tool_calls, options),
         )
+
+    def session(self, system: str | None = None, **options: Unpack[GenerateOptions]) -> Session:
+        """A conversation: session.send("...") answers, and sees what was said before.
+
+        ``system``: what the model is told first. ``options``: of every answer, as for generate().
+        """
+        from syncyte._session import Session
+
+        return Session(self, system, options)
+
+    def load_session(self, path: str | PathLike[str], **options: Unpack[GenerateOptions]) -> Session:
+        """The conversation that Session.save() wrote. ValueError for a file that is none; OSError as open().
+
+        One of another model goes on too: its texts are told to this one.
+        """
+        from syncyte import _session
+
+        return _session.load(self, path, options)
 
     def chat_tokens(self, messages: Sequence[Mapping[str, object]]) -> list[int]:
         """The prompt that chat() makes of ``messages``."""
