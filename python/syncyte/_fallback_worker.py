@@ -18,6 +18,11 @@ type Refusal = tuple[str, str]
 
 # Of the pools that run here: why nothing of theirs can run, found by their warm-up or initializer.
 _unfit: dict[str, Refusal] = {}
+# Functions that were refused. Trying again costs an import each time.
+_known: dict[bytes, Refusal] = {}
+_MOST_KNOWN, _LONGEST_KNOWN = 256, 65_536
+# A function whose arguments were refused so many times in a row is not tried any more.
+_MOST_TRIES = 3
 # Pools that have a child process for this interpreter.
 _enlisted: set[str] = set()
 
@@ -69,9 +74,12 @@ class Guarded:
 
     def __init__(self, pool: str, setup: bytes | None, refused: Refusal | None, data: bytes) -> None:
         self._pool, self._setup, self._data = pool, setup, data
-        self._refused = refused or _unfit.get(pool)
+        self._refused = refused or _unfit.get(pool) or _known.get(data)
+        self._tries = 0
         if self._refused is None:
             self._load()
+            if self._refused is not None:
+                _remember(data, self._refused)
 
     def _load(self) -> None:
         met: list[_worker.AbsentModule] = []
@@ -98,6 +106,11 @@ class Guarded:
                 refused = refusal_in(error)
                 if refused is None:
                     raise
+                self._tries += 1
+                if self._tries >= _MOST_TRIES:
+                    self._refused = refused
+            else:
+                self._tries = 0
         if refused is not None:
             return self._elsewhere(refused, packed or _core.Message((args, kwargs)))
         try:
@@ -128,6 +141,16 @@ class Guarded:
         if returned:
             return Forwarded(content, pickled)
         raise ForwardedError(content, pickled, display[0])
+
+
+def _remember(data: bytes, refused: Refusal) -> None:
+    if len(data) > _LONGEST_KNOWN:
+        return
+    if not _known:
+        _worker.at_leave.append(_known.clear)
+    elif len(_known) >= _MOST_KNOWN:
+        _known.pop(next(iter(_known)))
+    _known[data] = refused
 
 
 class RefusedError(TypeError):

@@ -134,6 +134,18 @@ def test_arguments_that_cannot_be_loaded(pool: Any, refused: Any) -> None:
     assert pool.submit(refused.call, lambda x: x + 1, 1).result(_WAIT) == 2
 
 
+def test_a_function_whose_arguments_are_refused_again_and_again_is_not_tried(refused: Any) -> None:
+    with syncyte.InterpreterPool(1, warmup=None, fallback="main") as pool:
+        assert pool.submit(tasks.where_with, None).result(_WAIT)[1] != 0
+        for _ in range(2):
+            assert pool.submit(tasks.where_with, refused.RefusedError()).result(_WAIT)[1] == 0
+        assert pool.submit(tasks.where_with, [None]).result(_WAIT)[1] != 0
+        for _ in range(3):
+            assert pool.submit(tasks.where_with, refused.RefusedError()).result(_WAIT)[1] == 0
+        assert pool.submit(tasks.where_with, [None]).result(_WAIT)[1] == 0
+        assert pool.submit(tasks.where).result(_WAIT)[1] != 0
+
+
 def test_map(pool: Any, refused: Any) -> None:
     assert list(pool.map(refused.echo, range(20))) == [((number,), {}) for number in range(20)]
     assert list(pool.map(refused.echo, [[1], {}], chunksize=2)) == [(([1],), {}), (({},), {})]
