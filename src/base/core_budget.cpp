@@ -55,10 +55,11 @@ void CoreBudget::refresh() {
     if (last_ != Clock::time_point::min() && now - last_ < kStale) return;
     std::array<int, kFirstLooks> looks{};
     std::size_t count = 0;
-    do {
+    while (count < looks.size() && (count == 0 || looks.at(count - 1) > 1)) {
         if (count > 0) std::this_thread::sleep_for(kBetweenFirstLooks);
         looks.at(count) = running_threads_now();
-    } while (looks.at(count++) > 1 && count < looks.size());
+        ++count;
+    }
     begin(std::span(looks).first(count), Clock::now());
 }
 

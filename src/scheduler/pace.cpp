@@ -6,14 +6,32 @@ namespace syncyte {
 
 namespace {
 
-constexpr std::size_t kLeastRows = 16;   // so many of a prompt in any step: it must get on
-constexpr std::size_t kFirstRows = 32;   // before anything was measured
+// What ggml's kernels are good at: multiples of sixteen rows in matrix products, and of 64 in attention,
+// where 63 rows over a long context take half as long again as 64.
+constexpr std::size_t kGrain = 16;
+constexpr std::size_t kTile = 64;
+constexpr double kWorthATile = 40;       // rows in small grains that take as long as a tile
+constexpr std::size_t kLeastRows = 8;    // so many of a prompt in any step: it must get on
+constexpr double kFirstRows = 32;        // before anything was measured
 constexpr std::size_t kTellingRows = 8;  // fewer rows of prompts say nothing of their cost
 constexpr double kPart = 0.3;            // of a new measurement in the mean
 
 // One slow step among quick ones is the machine's doing: it counts as twice the mean at most.
 void blend(double& mean, double seconds) {
     mean = mean == 0 ? seconds : mean + (std::min(seconds, 2 * mean) - mean) * kPart;
+}
+
+// The rows of a good step of `rows` at most, about.
+std::size_t good_step(double rows) {
+    const auto whole = static_cast<std::size_t>(rows);
+    if (rows < kWorthATile) return whole / kGrain * kGrain;
+    return std::max(whole / kTile, std::size_t{1}) * kTile;
+}
+
+// The rows of a good step of `rows` at least.
+std::size_t good_step_above(std::size_t rows) {
+    if (rows <= 2 * kGrain) return (rows + kGrain - 1) / kGrain * kGrain;
+    return (rows + kTile - 1) / kTile * kTile;
 }
 
 }  // namespace
@@ -26,10 +44,9 @@ void Pace::note(std::size_t decoding, std::size_t prompt, double seconds) {
 
 std::size_t Pace::prompt_rows(std::size_t decoding, std::size_t most) const {
     if (decoding == 0) return most;
-    if (row_ == 0) return std::min(kFirstRows, most);
-    // ggml's kernels take rows by eight.
-    const auto fitting = static_cast<std::size_t>(std::clamp(kTarget / row_ / 8, 1.0, 1e6)) * 8;
-    return std::min(std::max(fitting > decoding ? fitting - decoding : 0, kLeastRows), most);
+    const double fitting = row_ == 0 ? kFirstRows : std::min(kTarget / row_, 1e6);
+    const std::size_t total = std::max(good_step(fitting), good_step_above(decoding + kLeastRows));
+    return std::min(total - decoding, most);
 }
 
 double Pace::least_seconds(std::size_t rows) const {

@@ -43,8 +43,10 @@ def wait_until(condition, seconds: float = 20) -> bool:
 
 
 def endless(model: syncyte.Model) -> syncyte.Stream:
+    """One that runs. Statistics are published at the end of a step, a moment after its tokens."""
     stream = model.stream("the", max_tokens=ENDLESS, ignore_eos=True)
     next(stream)
+    assert wait_until(lambda: model.stats().running >= 1)
     return stream
 
 
@@ -101,7 +103,7 @@ def test_a_prefix_is_computed_once_and_stays_while_it_is_pinned(model: syncyte.M
     with model.prefix(LONG) as prefix:
         assert prefix.pinned
         assert prefix.tokens == len(model.tokenize(LONG))
-        assert model.stats().pinned_cells == prefix.tokens
+        assert wait_until(lambda: model.stats().pinned_cells == prefix.tokens)
         assert model.generate(LONG + "a", max_tokens=1).usage.reused_tokens > prefix.tokens - 3
         assert "pinned" in repr(prefix)
     assert wait_until(lambda: model.stats().pinned_cells == 0)
@@ -109,7 +111,8 @@ def test_a_prefix_is_computed_once_and_stays_while_it_is_pinned(model: syncyte.M
     prefix.close()
     again = model.prefix(LONG)
     assert again.reused_tokens == again.tokens - 1
-    assert model.stats().pinned_cells == again.tokens
+    tokens = again.tokens
+    assert wait_until(lambda: model.stats().pinned_cells == tokens)
     del again
     gc.collect()
     assert wait_until(lambda: model.stats().pinned_cells == 0)
@@ -123,7 +126,7 @@ def test_a_pin_does_not_outlive_its_interpreter(model: syncyte.Model) -> None:
     interpreter.exec(
         f"import syncyte\nmodel = syncyte.Model({model.path!r})\nprefix = model.prefix({LONG!r})"
     )
-    assert model.stats().pinned_cells > 50
+    assert wait_until(lambda: model.stats().pinned_cells > 50)
     interpreter.close()
     assert wait_until(lambda: model.stats().pinned_cells == 0)
 
@@ -186,7 +189,7 @@ def test_a_generator_closed_around_a_stream_frees_its_sequence(model: syncyte.Mo
 
     generator = pieces()
     next(generator)
-    assert model.stats().running == 1
+    assert wait_until(lambda: model.stats().running == 1)
     generator.close()
     gc.collect()
     assert rests(model)
@@ -198,7 +201,7 @@ def test_an_interpreter_that_goes_frees_its_sequences(model: syncyte.Model) -> N
         f"import syncyte\nmodel = syncyte.Model({model.path!r})\n"
         f"stream = model.stream('the', max_tokens={ENDLESS}, ignore_eos=True)\nnext(stream)"
     )
-    assert model.stats().running == 1
+    assert wait_until(lambda: model.stats().running == 1)
     interpreter.close()
     assert rests(model)
 
@@ -281,7 +284,7 @@ def test_an_urgent_request_takes_the_place_of_another(model: syncyte.Model) -> N
     streams = [endless(model) for _ in range(4)]
     urgent = model.generate("the", max_tokens=3, priority=1, ignore_eos=True)
     assert len(urgent.tokens) == 3
-    assert model.stats().pauses == 1
+    assert wait_until(lambda: model.stats().pauses == 1)
     for stream in streams:
         assert next(stream)
         stream.close()
@@ -380,3 +383,27 @@ def test_a_pool_takes_the_most_urgent_first(model: syncyte.Model) -> None:
         blocker.cancel()
         assert high.result(timeout=60).finish_reason == "length"
         low.cancel()
+
+
+@pytest.mark.parametrize("ending", ["", "model.close()", "del model", "sys.exit()"])
+def test_exit_with_a_pinned_prefix(tiny_model: Path, ending: str) -> None:
+    script = f"""
+        import sys, syncyte
+        model = syncyte.Model(sys.argv[1], threads=1)
+        prefix = model.prefix({LONG!r})
+        {ending}
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script), str(tiny_model)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_weights_go_when_the_last_pin_is_gone(tmp_path: Path) -> None:
+    before = syncyte._core._open_models()
+    model = syncyte.Model(write_tiny_gguf(tmp_path / "pinned.gguf"), threads=1)
+    prefix = model.prefix(LONG)
+    model.close()
+    assert syncyte._core._open_models() == before + 1
+    prefix.close()
+    del prefix
+    assert wait_until(lambda: syncyte._core._open_models() == before)
