@@ -79,6 +79,24 @@ class Model(_core.Model):
         text, tokens, outcome = request.finish()
         return completion_of(self, request, text, tokens, outcome)
 
+    def generate_n(
+        self, prompt: str | Sequence[int], n: int, **options: Unpack[GenerateOptions]
+    ) -> list[Completion]:
+        """So many answers to one prompt, made together; the prompt is computed once.
+
+        With a ``seed`` the first is what generate() gives, and each of the others has a seed of its own. When
+        one fails, its error is raised and the others are cancelled.
+        """
+        if not isinstance(n, int) or isinstance(n, bool):
+            raise TypeError(f"n must be int, not {type(n).__name__}")
+        if n < 1:
+            raise ValueError(f"n must be 1 or more, not {n}")
+        given = checked("generate_n", options)
+        tokens = self.tokenize(prompt, parse_special=True) if isinstance(prompt, str) else prompt
+        first = int(given["seed"])  # type: ignore[call-overload]
+        requests = [self._submit(tokens, {**given, "seed": (first + index) % 2**64}) for index in range(n)]
+        return [completion_of(self, request, *request.finish()) for request in requests]
+
     def stream(self, prompt: str | Sequence[int], **options: Unpack[GenerateOptions]) -> Stream:
         """As generate(), but gives the pieces of the text as they come: an iterator of str.
 

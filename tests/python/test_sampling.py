@@ -79,6 +79,26 @@ def test_logprobs(model: syncyte.Model) -> None:
     assert same.tokens == made.tokens
 
 
+def test_several_answers_compute_the_prompt_once(tiny_model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "fresh.gguf"
+    path.write_bytes(tiny_model.read_bytes())
+    prompt = "the a an and or of to in is it that was for on are as with his they at be this have from " * 3
+    with syncyte.Model(path, threads=1, max_sequences=4) as model:
+        made = model.generate_n(prompt, 6, max_tokens=12, seed=5, ignore_eos=True)
+        assert len({one.text for one in made}) > 3
+        length = made[0].usage.prompt_tokens
+        assert sorted(one.usage.reused_tokens for one in made) == [0] + [length - 1] * 5
+        assert made[0].text == model.generate(prompt, max_tokens=12, seed=5, ignore_eos=True).text
+        again = model.generate_n(prompt, 2, max_tokens=12, seed=5, ignore_eos=True)
+        assert [one.text for one in again] == [one.text for one in made[:2]]
+        with pytest.raises(ValueError, match="n must be 1 or more"):
+            model.generate_n(prompt, 0)
+        with pytest.raises(TypeError, match="n must be int"):
+            model.generate_n(prompt, 1.5)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=r"generate_n\(\) got an unexpected"):
+            model.generate_n(prompt, 2, seeds=1)  # type: ignore[call-arg]
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
