@@ -1,9 +1,9 @@
 #include "python/worker.h"
 
 #include <pthread.h>
-#include <time.h>
 
 #include <algorithm>
+#include <ctime>
 #include <memory>
 #include <utility>
 
