@@ -48,7 +48,6 @@ def test_endless_recursion_in_python_and_in_c(pool: syncyte.InterpreterPool) -> 
         with pytest.raises(RecursionError):
             pool.submit(task, *args).result(60)
     assert list(pool.map(abs, range(-100, 0))) == list(range(100, 0, -1))
-    assert [entry["restarts"] for entry in pool.stats()] == [0, 0]
 
 
 def test_recursion_without_a_limit_ends_at_the_memory_limit() -> None:
