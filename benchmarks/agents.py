@@ -1,7 +1,24 @@
 """What runs inside interpreters and processes of the workloads: importable by name, light to import."""
 
 import time
-from typing import Any
+from typing import Any, NamedTuple
+
+from benchmarks.prompts import words
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Talk(NamedTuple):
+    """What one agent does: turns, each of so many words said, tokens answered and seconds thought."""
+
+    seed: int
+    turns: int
+    said: int
+    tokens: int
+    thought: float
+
 
 _kept: dict[str, Any] = {}
 
@@ -32,3 +49,34 @@ def ask_kept(prompt: str, tokens: int) -> int:
     answer = _kept["model"].generate(prompt, max_tokens=tokens, temperature=0.0, ignore_eos=True)
     count: int = answer.usage.completion_tokens
     return count
+
+
+def converse(path: str, options: dict[str, int], talk: Talk) -> int:
+    """One agent: turns with the model in this interpreter, and thought between them; returns its turns."""
+    import syncyte
+
+    model = syncyte.Model(path, **options)
+
+    def answer(history: str) -> str:
+        return model.generate(history, max_tokens=talk.tokens, temperature=0.0, ignore_eos=True).text
+
+    return _turns(answer, talk)
+
+
+def converse_over_http(port: int, talk: Talk) -> int:
+    """The same agent as a client of llama-server on that port of this machine."""
+    from benchmarks.llama_server import Server
+
+    server = Server(port, 0, cache_prompt=True)
+    return _turns(lambda history: str(server.answer(history, talk.tokens)["content"]), talk)
+
+
+def _turns(answer: Callable[[str], str], talk: Talk) -> int:
+    history = ""
+    for turn in range(talk.turns):
+        history += " " + words(talk.said, talk.seed * 100 + turn)
+        history += answer(history)
+        until = time.perf_counter() + talk.thought
+        while time.perf_counter() < until:  # what an agent does with an answer: Python
+            sum(range(100))
+    return talk.turns

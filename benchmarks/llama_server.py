@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 class MissingToolError(RuntimeError):
@@ -37,6 +38,8 @@ class Server:
 
     port: int
     pid: int
+    cache_prompt: bool = False
+    """Whether it may begin an answer with what a slot still has of its prompt."""
 
     def stream(self, prompt: str, tokens: int) -> Iterator[int]:
         """Generates greedily, exactly `tokens` tokens; yields how many there are so far, as they arrive."""
@@ -51,9 +54,14 @@ class Server:
 
     def generate(self, prompt: str, tokens: int) -> int:
         """Generates greedily without streaming; returns the number of tokens."""
+        count: int = self.answer(prompt, tokens)["tokens_predicted"]
+        return count
+
+    def answer(self, prompt: str, tokens: int) -> dict[str, Any]:
+        """Generates greedily without streaming; returns what the server says of it, "content" the text."""
         with self._completion(prompt, tokens, stream=False) as response:
-            count: int = json.loads(response.read())["tokens_predicted"]
-            return count
+            said: dict[str, Any] = json.loads(response.read())
+            return said
 
     @contextmanager
     def _completion(self, prompt: str, tokens: int, *, stream: bool) -> Iterator[http.client.HTTPResponse]:
@@ -63,7 +71,7 @@ class Server:
             "n_predict": tokens,
             "temperature": 0.0,
             "ignore_eos": True,
-            "cache_prompt": False,
+            "cache_prompt": self.cache_prompt,
             "stream": stream,
         }
         try:
@@ -96,6 +104,7 @@ def llama_server(
     threads: int,
     context: int,
     flags: Sequence[str] = (),
+    cache_prompt: bool = False,
     start_within: float = 120.0,
 ) -> Iterator[Server]:
     """A server with `sequences` slots that share `context` tokens; ended when the block is left.
@@ -108,7 +117,7 @@ def llama_server(
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
         try:
-            server = Server(port, process.pid)
+            server = Server(port, process.pid, cache_prompt)
             deadline = time.monotonic() + start_within
             while not server.healthy():
                 if process.poll() is not None or time.monotonic() > deadline:

@@ -4,26 +4,36 @@ import hashlib
 import importlib.util
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 import syncyte
 
 ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "models"
+HAS_TORCH = not subprocess.run(
+    ["/usr/bin/python3", "-c", "import importlib.util, sys; sys.exit(not importlib.util.find_spec('torch'))"],
+    check=False,
+).returncode
+
+
+def loaded(name):
+    """A module of models/, which is no part of the package."""
+    spec = importlib.util.spec_from_file_location(f"embedded_{name}", MODELS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="module")
 def corpus():
-    """models/corpus.py, which is no part of the package."""
-    spec = importlib.util.spec_from_file_location("embedded_corpus", MODELS / "corpus.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    return loaded("corpus")
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +74,34 @@ def test_info(model):
 )
 def test_any_text_survives_the_vocabulary(model, text):
     assert model.detokenize(model.tokenize(text, add_special=False)) == text
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    """The one that training encodes with, made from the shipped file's vocabulary."""
+    gguf = pytest.importorskip("gguf", reason="python3-gguf is not installed")
+    tokens = gguf.GGUFReader(syncyte.embedded_model_path()).get_field("tokenizer.ggml.tokens").contents()
+    module = loaded("tokenizer")
+    made = module.Tokenizer(tokens[len(module.SPECIAL) + 256 :])
+    assert made.tokens == tokens
+    return made
+
+
+@given(text=st.text() | st.text("abehinost .,'?-0123456789\n"))
+@example(text="How to bake a cake? 12.5 km -- 日本 \u2581 x")
+@settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_training_reads_a_text_as_libllama_does(model, tokenizer, text):
+    assert model.tokenize(text, add_special=False) == tokenizer.encode(text)
+
+
+def test_training_reads_the_corpus_as_libllama_does(model, tokenizer, corpus):
+    import random
+
+    rng = random.Random(3)
+    for block in corpus.read_blocks():
+        for question, said in corpus.expand(block, rng):
+            for text in (question, said):
+                assert model.tokenize(text, add_special=False) == tokenizer.encode(text)
 
 
 def test_numbers_are_read_digit_by_digit(model):
@@ -112,6 +150,19 @@ def test_training_never_sees_a_held_out_question(corpus):
         corpus.normalised(question) for b in fixed for _ in range(40) for question, _ in corpus.expand(b, rng)
     }
     assert not seen & held_out
+
+
+@pytest.mark.skipif(not HAS_TORCH, reason="python3-torch comes with ./dev model only")
+def test_training_repeats_itself(tmp_path):
+    results = []
+    for name in ("one", "two"):
+        out = tmp_path / name
+        command = ["/usr/bin/python3", MODELS / "train.py", "--steps", "2", "--threads", "2", "--out", out]
+        subprocess.run(command, check=True, capture_output=True, timeout=300)
+        vocabulary = (out / "vocabulary.json").read_bytes()
+        losses = [loss for _, loss, _ in json.loads((out / "loss.json").read_text())]
+        results.append((vocabulary, losses, (out / "weights.pt").read_bytes()))
+    assert results[0] == results[1]
 
 
 def test_missing_file_is_said(tmp_path, monkeypatch):
