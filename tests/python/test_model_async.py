@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-import time
 from typing import TYPE_CHECKING
 
 import pytest
+from waiting import wait_until
 
 import syncyte
 
@@ -23,15 +23,6 @@ HELLO = [{"role": "user", "content": "hello"}]
 def model(tiny_model: Path) -> Iterator[syncyte.Model]:
     with syncyte.Model(tiny_model, threads=1, max_sequences=8) as opened:
         yield opened
-
-
-def wait_until(condition, seconds: float = 10) -> bool:
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.002)
-    return True
 
 
 def test_many_at_once_and_the_loop_goes_on(model: syncyte.Model) -> None:

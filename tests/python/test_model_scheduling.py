@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tiny_gguf import write_tiny_gguf
+from waiting import wait_until
 
 import syncyte
 
@@ -31,15 +32,6 @@ def model(tmp_path: Path) -> Iterator[syncyte.Model]:
     path = write_tiny_gguf(tmp_path / "own.gguf")
     with syncyte.Model(path, threads=1, max_sequences=4, context_length=200_000, max_waiting=2) as opened:
         yield opened
-
-
-def wait_until(condition, seconds: float = 20) -> bool:
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.002)
-    return True
 
 
 def endless(model: syncyte.Model) -> syncyte.Stream:
