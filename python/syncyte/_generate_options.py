@@ -23,6 +23,15 @@ class GenerateOptions(TypedDict, total=False):
     """Lowers what was among the last 64 tokens for each time it was there, from -2 to 2 (default 0)."""
     presence_penalty: float
     """Lowers what was among the last 64 tokens once, from -2 to 2 (default 0)."""
+    dry_multiplier: float
+    """Above 0 makes it less likely to go on with a sequence of tokens that was there before, anywhere in
+    prompt and answer: by ``dry_multiplier * dry_base ** (length - dry_allowed_length)`` (default 0: off)."""
+    dry_base: float
+    """How much each further token of a repetition adds (default 1.75)."""
+    dry_allowed_length: int
+    """Repetitions shorter than this are free (default 2)."""
+    dry_breakers: str | Sequence[str]
+    """A repetition does not reach over tokens with these texts (default newline, colon, quote, asterisk)."""
     typical_p: float
     """Choose among the tokens about as surprising as is to be expected that together have this probability;
     1: all (default 1)."""

@@ -26,6 +26,8 @@ def checked(caller: str, options: Mapping[str, object]) -> dict[str, object]:
             raise _unknown(caller, name)
         elif value is not None:
             _add_grammar(given, name, value, options)
+    if given.get("dry_multiplier"):
+        given.setdefault("dry_breakers", ("\n", ":", '"', "*"))
     if given.get("seed") is None:
         import os
 
@@ -96,7 +98,8 @@ def _stops(name: str, value: object) -> tuple[str, ...]:
         odd = next(text for text in stops if not isinstance(text, str))
         raise TypeError(f"{name} must be str or a list of str, not of {type(odd).__name__}")
     if "" in texts:
-        raise ValueError("a stop string cannot be empty")
+        what = "a stop string" if name == "stop" else f"a text of {name}"
+        raise ValueError(f"{what} cannot be empty")
     return texts
 
 
@@ -146,6 +149,10 @@ _checks: dict[str, Callable[[str, object], object]] = {
     "top_p": _number(0.0, 1.0),
     "min_p": _number(0.0, 1.0),
     "repeat_penalty": _number(1e-3, 1e3),
+    "dry_multiplier": _number(0.0, 100.0),
+    "dry_base": _number(1.0, 100.0),
+    "dry_allowed_length": _whole(1, 1000),
+    "dry_breakers": _stops,
     "frequency_penalty": _number(-2.0, 2.0),
     "presence_penalty": _number(-2.0, 2.0),
     "typical_p": _number(0.0, 1.0),

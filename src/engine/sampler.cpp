@@ -62,21 +62,34 @@ Token likeliest(std::span<const float> logits) {
 }  // namespace
 
 Sampler::Sampler(const SamplingParams& params, std::vector<Token> banned, std::span<const Token> prompt,
-                 std::shared_ptr<GrammarMachine> grammar)
-    : params_(params), banned_(std::move(banned)), surprise_limit_(2.0 * params.mirostat_tau) {
+                 std::shared_ptr<GrammarMachine> grammar, Breaks breaks)
+    : params_(params),
+      banned_(std::move(banned)),
+      breaks_(std::move(breaks)),
+      surprise_limit_(2.0 * params.mirostat_tau) {
     if (grammar) grammar_.emplace(std::move(grammar));
+    if (params_.dry.multiplier > 0) {
+        dry_.emplace(params_.dry);
+        for (const Token token : prompt) dry_->add(token, breaks_ && breaks_(token));
+    }
     const std::size_t seen = std::min(prompt.size(), kRepeatWindow);
-    for (const Token token : prompt.last(seen)) remember(token);
+    for (const Token token : prompt.last(seen)) note_recent(token);
 }
 
 void Sampler::remember(Token token) {
+    if (dry_) dry_->add(token, breaks_ && breaks_(token));
+    note_recent(token);
+}
+
+void Sampler::note_recent(Token token) {
     if (!params_.penalises()) return;
     recent_.push_back(token);
     if (recent_.size() > kRepeatWindow) recent_.pop_front();
 }
 
-void Sampler::penalise(std::span<float> logits) const {
+void Sampler::penalise(std::span<float> logits) {
     for (const auto& [token, bias] : params_.logit_bias) logits[static_cast<std::size_t>(token)] += bias;
+    if (dry_) dry_->penalise(logits);
     if (!params_.penalises()) return;
     std::vector<Token> sorted(recent_.begin(), recent_.end());
     std::ranges::sort(sorted);

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "engine/dry.h"
 #include "engine/grammar_machine.h"
 #include "engine/model.h"
 
@@ -28,7 +30,8 @@ struct SamplingParams {
     float repeat_penalty = 1.0F;     // 1: none; looks at the last kRepeatWindow tokens, prompt included
     float frequency_penalty = 0.0F;  // off the logit for each time among those tokens
     float presence_penalty = 0.0F;   // off the logit once for being among them
-    float typical_p = 1.0F;          // 1: all
+    DryParams dry{};
+    float typical_p = 1.0F;  // 1: all
     Mirostat mirostat = Mirostat::kOff;
     float mirostat_tau = 5.0F;  // surprise per token that is aimed at, in bits
     float mirostat_eta = 0.1F;  // how fast it is followed
@@ -53,10 +56,13 @@ class Sampler {
   public:
     static constexpr std::size_t kRepeatWindow = 64;
 
-    // `banned` tokens are never chosen. `prompt` counts for the repeat penalty. With a grammar, only tokens
-    // that it allows are.
+    // Whether a repetition ends with a token; see Dry.
+    using Breaks = std::function<bool(Token)>;
+
+    // `banned` tokens are never chosen. `prompt` counts for the penalties. With a grammar, only tokens that
+    // it allows are chosen. `breaks` is asked where params.dry is on.
     Sampler(const SamplingParams& params, std::vector<Token> banned, std::span<const Token> prompt,
-            std::shared_ptr<GrammarMachine> grammar = nullptr);
+            std::shared_ptr<GrammarMachine> grammar = nullptr, Breaks breaks = {});
 
     // Overwrites some of the logits. Fails where the grammar leaves nothing to choose.
     Result<Token> sample(std::span<float> logits);
@@ -71,10 +77,11 @@ class Sampler {
         Token token;
     };
 
-    void penalise(std::span<float> logits) const;
+    void penalise(std::span<float> logits);
     Token choose(std::span<const float> logits);
     Result<Token> choose_allowed(std::span<float> logits);
     void remember(Token token);
+    void note_recent(Token token);
     Token draw_from(std::span<const float> logits);
     void collect(std::span<const float> logits, std::int32_t top_k);
     void filter();
@@ -89,6 +96,8 @@ class Sampler {
     std::vector<Token> banned_;
     std::optional<GrammarCursor> grammar_;
     std::deque<Token> recent_;
+    std::optional<Dry> dry_;
+    Breaks breaks_;
     std::uint64_t draws_ = 0;
     double surprise_limit_;  // mirostat's, in bits
     double surprise_ = 0;    // of the last draw

@@ -89,6 +89,11 @@ bool set_sampling(PyObject* value, RequestOptions& options) {
     return read(value, options.sampling.*Member);
 }
 
+template <auto Member>
+bool set_dry(PyObject* value, RequestOptions& options) {
+    return read(value, options.sampling.dry.*Member);
+}
+
 struct Field {
     std::string_view name;
     bool (*set)(PyObject* value, RequestOptions& options);
@@ -107,6 +112,10 @@ constexpr Field kFields[] = {
     {"min_p", set_sampling<&SamplingParams::min_p>},
     {"repeat_penalty", set_sampling<&SamplingParams::repeat_penalty>},
     {"stop_tokens", set<&RequestOptions::stop_tokens>},
+    {"dry_breakers", set<&RequestOptions::dry_breakers>},
+    {"dry_multiplier", set_dry<&DryParams::multiplier>},
+    {"dry_base", set_dry<&DryParams::base>},
+    {"dry_allowed_length", set_dry<&DryParams::allowed_length>},
     {"frequency_penalty", set_sampling<&SamplingParams::frequency_penalty>},
     {"presence_penalty", set_sampling<&SamplingParams::presence_penalty>},
     {"typical_p", set_sampling<&SamplingParams::typical_p>},

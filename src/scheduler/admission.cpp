@@ -126,7 +126,16 @@ bool Scheduler::start(Sequence& sequence) {
     const RequestOptions& options = sequence.options();
     std::vector<Token> banned;
     if (options.ignore_eos == IgnoreEos::kYes) banned.assign_range(model_->end_tokens());
-    sequence.sampler.emplace(options.sampling, std::move(banned), options.prompt, options.grammar);
+    Sampler::Breaks breaks;
+    if (!options.dry_breakers.empty()) {
+        breaks = [model = model_, &breakers = options.dry_breakers](Token token) {
+            std::string piece;
+            return model->append_piece(token, ParseSpecial::kYes, piece).has_value() &&
+                   std::ranges::any_of(breakers, [&](const std::string& b) { return piece.contains(b); });
+        };
+    }
+    sequence.sampler.emplace(options.sampling, std::move(banned), options.prompt, options.grammar,
+                             std::move(breaks));
     sequence.request->mark_started();
     sequence.request->mark_reused(static_cast<std::int32_t>(sequence.node->shared));
     reused_tokens_ += sequence.node->shared;

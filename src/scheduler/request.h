@@ -32,6 +32,7 @@ struct RequestOptions {
     std::int32_t max_tokens = 128;
     SamplingParams sampling;
     std::vector<std::string> stops;  // none empty
+    std::vector<std::string> dry_breakers;  // texts over which no repetition is seen
     std::vector<Token> stop_tokens;  // end the generation as the model's own end does
     IgnoreEos ignore_eos = IgnoreEos::kNo;
     std::int32_t priority = 0;              // higher goes first

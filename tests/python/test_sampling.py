@@ -59,6 +59,36 @@ def test_other_ways_to_choose(model: syncyte.Model, options: dict[str, Any]) -> 
     assert made.text in ("yes", "no")
 
 
+def test_dry_ends_loops(model: syncyte.Model) -> None:
+    def longest_loop(tokens: list[int]) -> int:
+        return max(
+            (
+                n
+                for n in range(1, len(tokens) // 2)
+                for i in range(len(tokens) - 2 * n)
+                if tokens[i : i + n] == tokens[i + n : i + 2 * n]
+            ),
+            default=0,
+        )
+
+    bias = dict.fromkeys(range(3, 259), -100)  # bytes and marks are not all alike
+    prompt = "the word the word the word the word"
+    plain = model.generate(prompt, temperature=0, max_tokens=200, ignore_eos=True, logit_bias=bias)
+    dry = model.generate(
+        prompt,
+        temperature=0,
+        max_tokens=200,
+        ignore_eos=True,
+        logit_bias=bias,
+        dry_multiplier=5.0,
+        dry_breakers=(),
+    )
+    assert longest_loop(dry.tokens) < 4
+    assert plain.tokens != dry.tokens or longest_loop(plain.tokens) < 4
+    free = model.generate(prompt, temperature=0, max_tokens=50, dry_multiplier=5.0, dry_allowed_length=1000)
+    assert free.tokens == model.generate(prompt, temperature=0, max_tokens=50).tokens
+
+
 def test_logprobs(model: syncyte.Model) -> None:
     made = model.generate("the", temperature=0, max_tokens=9, ignore_eos=True, logprobs=3)
     assert [one.token for one in made.logprobs] == made.tokens
@@ -111,6 +141,8 @@ def test_several_answers_compute_the_prompt_once(tiny_model: Path, tmp_path: Pat
             "logit_bias has token 99999, which is not in the vocabulary",
         ),
         ({"logit_bias": {2**40: 1}}, ValueError, "a token of logit_bias"),
+        ({"dry_base": 0.5}, ValueError, "dry_base must be from 1"),
+        ({"dry_breakers": [""]}, ValueError, "a text of dry_breakers cannot be empty"),
         ({"stop_tokens": 3}, TypeError, "stop_tokens must be a list"),
         ({"stop_tokens": [99999]}, ValueError, "not in the vocabulary"),
         ({"stop_tokens": [-1]}, ValueError, "a token of stop_tokens"),

@@ -249,5 +249,41 @@ TEST(Sampler, logprobs_are_the_models_own) {
     EXPECT_FALSE(sampler.take_logprobs());
 }
 
+// What DRY takes off each token, after a text.
+std::map<Token, float> taken(const std::vector<Token>& text, Token breaker = -1) {
+    Dry dry({.multiplier = 1.0F, .base = 2.0F, .allowed_length = 2});
+    for (const Token token : text) dry.add(token, token == breaker);
+    std::vector<float> logits(10, 0.0F);
+    dry.penalise(logits);
+    std::map<Token, float> found;
+    for (Token token = 0; token < 10; ++token) {
+        if (logits[static_cast<std::size_t>(token)] < 0)
+            found[token] = -logits[static_cast<std::size_t>(token)];
+    }
+    return found;
+}
+
+TEST(Sampler, dry_takes_more_off_the_longer_the_repetition) {
+    EXPECT_TRUE(taken({}).empty());
+    EXPECT_TRUE(taken({1, 2, 3}).empty());
+    EXPECT_TRUE(taken({1, 5, 1}).empty()) << "one token is no repetition";
+    EXPECT_EQ(taken({1, 2, 3, 9, 1, 2}), (std::map<Token, float>{{3, 1.0F}}));
+    EXPECT_EQ(taken({0, 1, 2, 3, 9, 0, 1, 2}), (std::map<Token, float>{{3, 2.0F}}));
+    EXPECT_EQ(taken({0, 1, 2, 3, 1, 2, 4, 0, 1, 2}), (std::map<Token, float>{{3, 2.0F}, {4, 1.0F}}));
+    EXPECT_EQ(taken({7, 7, 7, 7}), (std::map<Token, float>{{7, 2.0F}})) << "it overlaps itself";
+    EXPECT_EQ(taken({0, 1, 2, 3, 9, 0, 1, 2}, 0), (std::map<Token, float>{{3, 1.0F}})) << "0 breaks it";
+    EXPECT_TRUE(taken({0, 1, 2, 3, 9, 0, 1, 2}, 1).empty());
+}
+
+TEST(Sampler, dry_ends_a_loop) {
+    SamplingParams params = plain();
+    params.temperature = 0;
+    params.dry.multiplier = 1;
+    const std::vector<Token> prompt = {1, 2, 3, 1, 2, 3, 1, 2};
+    Sampler sampler(params, {}, prompt);
+    std::vector<float> logits = {0.5F, 0, 0, 5};
+    EXPECT_EQ(*sampler.sample(logits), 0);
+}
+
 }  // namespace
 }  // namespace syncyte
