@@ -5,6 +5,7 @@ loaded here because a module refuses to be in an interpreter with its own GIL. W
 function's first line on is the task's own outcome.
 """
 
+from concurrent import interpreters
 from typing import Any
 
 from syncyte import _core, _worker
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 # What refused, and the words it did so with.
 type Refusal = tuple[str, str]
+
+# Found out once: a task may be interrupted anywhere, and half an Interpreter complains when it is dropped.
+_interpreter = interpreters.get_current().id
 
 # Of the pools that run here: why nothing of theirs can run, found by their warm-up or initializer.
 _unfit: dict[str, Refusal] = {}
@@ -128,9 +132,7 @@ class Guarded:
     def _elsewhere(self, refused: Refusal, packed: _core.Message) -> object:
         if not self._pool:
             raise RefusedError(f"{refused[0]} cannot be in interpreters ({refused[1]})")
-        from concurrent import interpreters
-
-        here = interpreters.get_current().id
+        here = _interpreter
         if self._setup is not None and self._pool not in _enlisted:
             _enlisted.add(self._pool)
             _worker.at_leave.append(lambda: _leave(self._pool, here))

@@ -60,7 +60,7 @@ PyObject* call_on_main(PyObject* module, PyObject* asked) {
         const std::uint64_t before = visits->begin();
         const Detached detached;
         const Attachment main(PyInterpreterState_Main());
-        if (visits->wanted()) {
+        if (visits->arrive()) {
             answered = answer(*question);
             if (!answered) trouble = take_error_text();
         } else {
@@ -97,8 +97,15 @@ const Ref<Visits>& Visits::of_this_thread() {
 
 std::uint64_t Visits::begin() { return present_.exchange(next_id(), std::memory_order_relaxed); }
 
-bool Visits::wanted() const {
-    return unwanted_.load(std::memory_order_relaxed) != present_.load(std::memory_order_relaxed);
+bool Visits::arrive() {
+    const std::uint64_t visit = present_.load(std::memory_order_relaxed);
+    arrived_.store(visit, std::memory_order_relaxed);
+    return unwanted_.load(std::memory_order_relaxed) != visit;
+}
+
+void Visits::end(std::uint64_t before) {
+    present_.store(before, std::memory_order_relaxed);
+    arrived_.store(before, std::memory_order_relaxed);
 }
 
 std::uint64_t Visits::give_up() {
@@ -110,11 +117,12 @@ std::uint64_t Visits::give_up() {
 void Visits::interrupt(std::uint64_t visit, unsigned long ident) const {
     if (visit == 0 || Py_IsFinalizing() != 0) return;
     const Attachment main(PyInterpreterState_Main());
-    if (present_.load(std::memory_order_relaxed) != visit) return;
+    if (arrived_.load(std::memory_order_relaxed) != visit) return;
     PyObject* worker = PyImport_ImportModule("syncyte._worker");
     PyObject* type = worker == nullptr ? nullptr : PyObject_GetAttrString(worker, "TaskInterrupted");
-    // The import may have let go of the lock.
-    if (type != nullptr && present_.load(std::memory_order_relaxed) == visit) {
+    // The import may have let go of the lock. Of several states that the thread has in the main interpreter,
+    // CPython finds the newest first: the visit's.
+    if (type != nullptr && arrived_.load(std::memory_order_relaxed) == visit) {
         PyThreadState_SetAsyncExc(ident, type);
     }
     PyErr_Clear();

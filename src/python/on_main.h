@@ -15,18 +15,20 @@ namespace syncyte::python {
 // One thread's visits to the main interpreter, for whoever has to interrupt what it does there.
 //
 // Invariants. A visit has a number that no other has. It begins while the thread is attached to its own
-// interpreter, and ends while it is attached to the main one. So an interrupter that is attached to the
-// former sees each visit that has begun and not ended; attached to the latter, it sees whether that one still
-// goes on, and nothing can end it meanwhile. The numbers are read and written under these locks or ordered by
-// them, so relaxed atomics suffice.
+// interpreter, and arrives and ends while it is attached to the main one. So an interrupter that is attached
+// to the former sees each visit that has begun and not ended; attached to the latter, it sees whether that
+// one has arrived and still goes on, and nothing can end it meanwhile. A visit that has not arrived finds
+// itself unwanted then. The numbers are read and written under these locks or ordered by them, so relaxed
+// atomics suffice.
 class Visits : public RefCounted {
   public:
     static const Ref<Visits>& of_this_thread();
 
-    // The visiting thread's: begin() returns what to give back to end(). wanted(): nobody has interrupted it.
+    // The visiting thread's: begin() returns what to give back to end(). arrive(): false if somebody has
+    // interrupted it on its way.
     std::uint64_t begin();
-    [[nodiscard]] bool wanted() const;
-    void end(std::uint64_t before) { present_.store(before, std::memory_order_relaxed); }
+    [[nodiscard]] bool arrive();
+    void end(std::uint64_t before);
 
     // Attached to the thread's own interpreter: marks the present visit as unwanted and returns its number; 0
     // if there is none.
@@ -37,6 +39,7 @@ class Visits : public RefCounted {
 
   private:
     std::atomic<std::uint64_t> present_{0};
+    std::atomic<std::uint64_t> arrived_{0};
     std::atomic<std::uint64_t> unwanted_{0};
 };
 

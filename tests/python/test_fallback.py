@@ -25,6 +25,16 @@ _KINDS = ["process", "main"]
 _WAIT = 60.0
 
 
+# Child processes of other tests.
+_others: set[int] = set()
+
+
+@pytest.fixture(autouse=True)
+def _begin() -> None:
+    _others.clear()
+    _others.update(_children())
+
+
 @pytest.fixture
 def refused(built: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A module whose functions cannot be imported in interpreters; no_slot is what refuses."""
@@ -44,7 +54,7 @@ def pool(request: pytest.FixtureRequest, refused: Any) -> Iterator[syncyte.Inter
 
 
 def _children() -> set[int]:
-    """Child processes of this one that live."""
+    """Child processes of this one that the test has brought."""
     found = set()
     for task in os.listdir("/proc/self/task"):  # noqa: PTH208
         try:
@@ -52,7 +62,7 @@ def _children() -> set[int]:
                 found |= {int(pid) for pid in file.read().split()}
         except FileNotFoundError:
             continue
-    return found
+    return found - _others
 
 
 def _wait_for(condition: Callable[[], object], what: str) -> None:
