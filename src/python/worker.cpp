@@ -1,10 +1,13 @@
 #include "python/worker.h"
 
 #include <pthread.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <ctime>
+#include <fstream>
 #include <memory>
+#include <string>
 #include <utility>
 
 #include "base/check.h"
@@ -36,6 +39,16 @@ std::string error_text() {
     PyErr_Clear();
     Py_XDECREF(error);
     return text;
+}
+
+// Whether a thread of this process sleeps, rather than wait for a core: by the letter after its name in
+// /proc.
+bool sleeps(pid_t thread) {
+    std::ifstream file("/proc/self/task/" + std::to_string(thread) + "/stat");
+    std::string line;
+    std::getline(file, line);
+    const std::size_t name_end = line.rfind(") ");
+    return name_end != std::string::npos && (line[name_end + 2] == 'S' || line[name_end + 2] == 'D');
 }
 
 // syncyte._worker.TaskInterrupted here; a new reference, or nullptr (no error set).
@@ -101,6 +114,7 @@ bool Worker::live_here() {
     PyInterpreterState* interpreter = PyInterpreterState_Get();
     interpreter_id_ = PyInterpreterState_GetID(interpreter);
     thread_ident_ = PyThread_get_thread_ident();
+    thread_id_ = gettid();
     parker_ = &Parker::of_this_thread();
     visits_ = Visits::of_this_thread();
     const std::unique_ptr<Desk> desk = Desk::open(interpreter_id_);
@@ -293,7 +307,7 @@ bool Worker::waits_in_task(const Pool* pool) {
     const std::int64_t cpu_ns = used.tv_sec * 1'000'000'000 + used.tv_nsec;
     const bool still = turns == std::exchange(seen_turns_, turns);
     const std::int64_t before = std::exchange(seen_cpu_ns_, cpu_ns);
-    return still && cpu_ns - before < kWaking;
+    return still && cpu_ns - before < kWaking && sleeps(thread_id_);
 }
 
 }  // namespace syncyte::python

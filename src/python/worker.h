@@ -59,8 +59,8 @@ class Worker : public RefCounted {
     // that runs here is over. True with the place; any thread.
     std::optional<int> set_aside(const Job* job);
 
-    // Whether it is in the midst of a job of `pool` and has used no CPU since it was last asked, as one that
-    // waits for something. For one thread, the supervisor's.
+    // Whether it is in the midst of a job of `pool`, sleeps, and has used no CPU since it was last asked. For
+    // one thread, the supervisor's.
     bool waits_in_task(const Pool* pool);
 
     // The worker whose thread this is, if it is one; null otherwise.
@@ -97,6 +97,7 @@ class Worker : public RefCounted {
     std::mutex interrupt_mutex_;      // guards present_: an interrupter keeps the interpreter from going
     bool present_ = false;            // the thread is inside its interpreter
     unsigned long thread_ident_ = 0;  // as Python knows the thread
+    int thread_id_ = 0;               // as the kernel does; set before the first job, then constant
     Parker* parker_ = nullptr;
     Ref<Visits> visits_;  // of the thread, to the main interpreter
 
