@@ -11,16 +11,16 @@ from tokenizer import Tokenizer
 
 # How often a field is drawn. Copied numbers and sums need more examples than texts that are learnt by heart.
 FIELD_WEIGHTS = {
-    "drone": 3.5,
+    "drone": 5.2,
     "sums": 2.0,
-    "units": 1.6,
+    "units": 2.2,
     "routing": 1.6,
-    "classify": 1.3,
-    "summarise": 1.8,
+    "classify": 1.5,
+    "summarise": 2.2,
     "chat": 2.6,
     "howto": 1.6,
     "physics": 1.2,
-    "unknown": 0.8,
+    "unknown": 1.5,
     "dialogue": 0.8,
 }
 TASKS = {"drone", "sums", "units", "routing", "classify", "summarise"}
@@ -74,7 +74,7 @@ class Examples:
 
     def sequence(self, tokenizer: Tokenizer, rng: random.Random) -> Sequence:
         """Tokens of one conversation and the targets: only what the assistant says is learnt."""
-        if rng.random() < 0.12:
+        if rng.random() < 0.15:
             return self._drill(tokenizer, rng)
         ids = [tokenizer.bos] if rng.random() < 0.93 else []
         labels = [IGNORED] * len(ids)
