@@ -16,6 +16,7 @@ using std::chrono::milliseconds;
 
 constexpr double kArrival = 0.004;    // seconds until most of a rise is believed
 constexpr double kDeparture = 0.050;  // and of a fall
+constexpr double kConvincing = 0.8;   // of a thread: then it counts as one
 constexpr Clock::duration kStale = milliseconds(100);
 constexpr Clock::duration kBetweenLooks = milliseconds(1);
 constexpr std::size_t kFirstLooks = 5;
@@ -70,7 +71,7 @@ void CoreBudget::begin(std::span<const int> looks, Clock::time_point now) {
 
 int CoreBudget::threads(int most, int usable, int online, FixedCores fixed) const {
     const int granted = std::min(most, usable - fixed.agents);
-    const int left = fixed.engine > 0 ? fixed.engine : online - static_cast<int>(std::lround(others_));
+    const int left = fixed.engine > 0 ? fixed.engine : online - static_cast<int>(others_ + 1 - kConvincing);
     return std::max(std::min(granted, left), 1);
 }
 

@@ -55,7 +55,7 @@ class CoreBudget {
     [[nodiscard]] double others() const { return others_; }
 
   private:
-    static constexpr std::size_t kLooks = 3;
+    static constexpr std::size_t kLooks = 12;
 
     double others_ = 0;
     std::array<double, kLooks> looks_{};  // the latest ones, in no order
