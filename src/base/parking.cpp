@@ -1,5 +1,7 @@
 #include "base/parking.h"
 
+#include <sched.h>
+
 #include <algorithm>
 #include <mutex>
 
@@ -115,7 +117,12 @@ Parker& Parker::of_this_thread() {
 template <class Done>
 Wake Parker::sleep_until(Done done, Deadline deadline) {
     if (done()) return Wake::kUnparked;
-    if (!deadline.is_now() && spin(done, deadline)) return Wake::kUnparked;
+    if (!deadline.is_now()) {
+        if (spin(done, deadline)) return Wake::kUnparked;
+        // Who is to end the wait may be waiting for this core. Then both save a sleep and a wake-up.
+        sched_yield();
+        if (done()) return Wake::kUnparked;
+    }
     Wake wake = Wake::kUnparked;
     while (true) {
         asleep_.store(1, std::memory_order_seq_cst);

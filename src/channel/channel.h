@@ -1,13 +1,24 @@
 // A first-in, first-out channel between any threads of any interpreters, bounded or not.
 //
-// Invariants, true whenever the lock is free:
+// Two locks keep putters out of the getters' way: items are put into inbox_ under put_lock_; getters have
+// get_lock_ and take from outbox_, which holds older items. Only who finds the outbox empty takes the
+// put_lock_ too, and makes a long enough inbox the next outbox. A bounded channel has no outbox: there every
+// getter may have to let a putter in.
+//
+// Invariants, true whenever both locks are free:
 //   getters wait only while nothing is there to get;
 //   putters wait only while the channel is full and open;
 //   a finished waiter is in no list, and whoever finished it wakes it after leaving the lock.
 // So an item goes straight to the getter that has waited longest, nobody can overtake a waiter, and each
 // wake-up is of exactly one thread. Every item has a place in the sequence of items taken out; one that is
-// given back returns to its place, so that order survives cancelled waits. Memory order: everything is
-// guarded by lock_; what a finished waiter holds is published by its Handoff.
+// given back returns to its place, so that order survives cancelled waits.
+//
+// Memory order: everything is guarded by locks. get_lock_ is taken before put_lock_. What belongs to getters
+// (outbox_, returned_, taken_) changes under get_lock_, the rest under put_lock_, with these two exceptions:
+// taken_ also counts what a putter hands to a waiting getter, and a putter of a bounded channel reads
+// returned_. Both are safe: while a getter waits there is nothing to take, so nobody changes taken_ without
+// having held put_lock_ in between; and returned_ of a bounded channel changes under both locks. What a
+// finished waiter holds is published by its Handoff.
 #pragma once
 
 #include <algorithm>
@@ -105,8 +116,18 @@ class alignas(64) Channel final : public RefCounted {
 
     ~Channel() override = default;
 
-    [[nodiscard]] std::size_t size_locked() const noexcept { return items_.size() + returned_.size(); }
+    using Guard = std::unique_lock<Lock>;
+
+    // Under both locks; of a bounded channel, under put_lock_.
+    [[nodiscard]] std::size_t size_locked() const noexcept {
+        return outbox_.size() + inbox_.size() + returned_.size();
+    }
     [[nodiscard]] bool full() const noexcept { return capacity_ != 0 && size_locked() >= capacity_; }
+    // Under get_lock_: whether the next item can be taken without put_lock_.
+    [[nodiscard]] bool ready() const noexcept {
+        return capacity_ == 0 && !outbox_.empty() && returned_.empty();
+    }
+    void refill();
     // Asks for the cache line that the next item is likely to lie on, while the one with the lock is still on
     // its way from another core. A hint: the address may be stale, and is never followed.
     void fetch_ahead() const noexcept {
@@ -120,28 +141,39 @@ class alignas(64) Channel final : public RefCounted {
     bool cancel(WaitList<T>& list, Waiter<T>& waiter);
     Wake wait(WaitList<T>& list, Waiter<T>& waiter, Deadline deadline);
 
-    // The first cache line, shared with the reference count, holds all that an uncontended put or get writes;
-    // the rest is mostly read.
-    mutable Lock lock_;
+    // The first cache line, shared with the reference count, holds all that an uncontended put writes; the
+    // second is the getters'; the rest is mostly read.
+    mutable Lock put_lock_;
     WaitList<T> getters_;
-    Ring<T> items_;
-    std::uint64_t taken_ = 0;  // the place in the sequence of the next item to leave items_
+    Ring<T> inbox_;
     std::uint64_t unfinished_ = 0;
-    WaitList<T> putters_;
+    alignas(64) mutable Lock get_lock_;
+    Ring<T> outbox_;
+    std::uint64_t taken_ = 0;  // the place in the sequence of the next item to be taken for the first time
+    std::vector<Returned> returned_;  // by falling order: the next to go is the last
+    alignas(64) WaitList<T> putters_;
     const std::uint32_t capacity_;
-    std::atomic<bool> closed_{false};               // written under the lock
-    std::atomic<const void*> first_slot_{nullptr};  // items_.first_slot(), for fetch_ahead()
+    std::atomic<bool> closed_{false};               // written under both locks
+    std::atomic<const void*> first_slot_{nullptr};  // inbox_.first_slot(), for fetch_ahead()
     bool discarded_ = false;
     WaitList<T> joiners_;
-    std::vector<Returned> returned_;  // by falling order: the next to go is the last
 };
 
 template <class T>
 void Channel<T>::store(T&& item) {
-    const std::uint32_t slots = items_.slot_count();
-    items_.push(std::move(item));
-    if (items_.slot_count() != slots) [[unlikely]]
-        first_slot_.store(items_.first_slot(), std::memory_order_relaxed);
+    const std::uint32_t slots = inbox_.slot_count();
+    inbox_.push(std::move(item));
+    if (inbox_.slot_count() != slots) [[unlikely]]
+        first_slot_.store(inbox_.first_slot(), std::memory_order_relaxed);
+}
+
+// Under both locks. A few items are not worth it: they are taken from the inbox itself.
+template <class T>
+void Channel<T>::refill() {
+    constexpr std::uint32_t kWorthIt = 4;
+    if (capacity_ != 0 || !outbox_.empty() || inbox_.size() < kWorthIt) return;
+    outbox_.swap(inbox_);
+    first_slot_.store(inbox_.first_slot(), std::memory_order_relaxed);
 }
 
 // Hands an item to the first getter, or stores it. Precondition: open, and not full unless a getter waits.
@@ -157,7 +189,7 @@ void Channel<T>::accept(T&& item, WakeList<T>& wakes) {
     ++unfinished_;
 }
 
-// Takes the first item, and lets a waiting putter fill the room. Precondition: not empty.
+// Takes the first item, and lets a waiting putter fill the room. Under both locks and not empty, or ready().
 template <class T>
 T Channel<T>::take(std::uint64_t& order, WakeList<T>& wakes, Ring<T>& emptied) {
     if (!returned_.empty()) [[unlikely]] {
@@ -167,12 +199,13 @@ T Channel<T>::take(std::uint64_t& order, WakeList<T>& wakes, Ring<T>& emptied) {
         if (!putters_.empty()) admit_putters(wakes);
         return std::move(first.item);
     }
-    T item = items_.pop();
+    Ring<T>& oldest = outbox_.empty() ? inbox_ : outbox_;
+    T item = oldest.pop();
     order = taken_++;
-    if (!putters_.empty()) admit_putters(wakes);
+    if (capacity_ != 0 && !putters_.empty()) admit_putters(wakes);
     // The memory of a burst is returned, but not that of the usual ups and downs.
     constexpr std::uint32_t kKept = 4096;
-    if (items_.empty() && items_.slot_count() > kKept) emptied.swap(items_);  // first_slot_ is null already
+    if (oldest.empty() && oldest.slot_count() > kKept) emptied.swap(oldest);  // first_slot_ is null already
     return item;
 }
 
@@ -197,7 +230,7 @@ Result<void> Channel<T>::try_put(T&& item) {
     WakeList<T> wakes;
     fetch_ahead();
     {
-        const std::lock_guard guard(lock_);
+        const std::lock_guard guard(put_lock_);
         if (closed()) return failure(ErrorCode::kClosed);
         if (full()) return failure(ErrorCode::kFull);
         accept(std::move(item), wakes);
@@ -211,7 +244,7 @@ Result<std::size_t> Channel<T>::try_put_many(std::span<T> items) {
     WakeList<T> wakes;
     std::size_t count = 0;
     {
-        const std::lock_guard guard(lock_);
+        const std::lock_guard guard(put_lock_);
         if (closed()) return failure(ErrorCode::kClosed);
         while (count < items.size() && !full()) accept(std::move(items[count++]), wakes);
     }
@@ -224,7 +257,7 @@ bool Channel<T>::begin_put(Waiter<T>& waiter) {
     WakeList<T> wakes;
     fetch_ahead();
     {
-        const std::lock_guard guard(lock_);
+        const std::lock_guard guard(put_lock_);
         if (closed()) {
             waiter.outcome = Outcome::kClosed;
             return true;
@@ -255,10 +288,17 @@ Result<T> Channel<T>::try_get() {
     WakeList<T> wakes;
     Ring<T> emptied;
     std::uint64_t order = 0;
-    std::unique_lock guard(lock_);
-    if (size_locked() == 0) return failure(closed() ? ErrorCode::kClosed : ErrorCode::kEmpty);
+    Guard getting(get_lock_);
+    Guard putting(put_lock_, std::defer_lock);
+    if (!ready()) {
+        putting.lock();
+        if (size_locked() == 0) return failure(closed() ? ErrorCode::kClosed : ErrorCode::kEmpty);
+        refill();
+        if (ready()) putting.unlock();
+    }
     Result<T> item(take(order, wakes, emptied));
-    guard.unlock();
+    if (putting) putting.unlock();
+    getting.unlock();
     wakes.wake();
     return item;
 }
@@ -270,7 +310,8 @@ std::size_t Channel<T>::try_get_many(std::vector<T>& items, std::size_t most) {
     std::uint64_t order = 0;
     std::size_t count = 0;
     {
-        const std::lock_guard guard(lock_);
+        const std::lock_guard getting(get_lock_);
+        const std::lock_guard putting(put_lock_);
         most = std::min(most, size_locked());
         items.reserve(items.size() + most);
         // Not beyond what was there: putters that refill the channel as it empties must not hold us here.
@@ -285,15 +326,23 @@ bool Channel<T>::begin_get(Waiter<T>& waiter) {
     WakeList<T> wakes;
     Ring<T> emptied;
     {
-        const std::lock_guard guard(lock_);
-        if (size_locked() == 0 && !closed()) {
-            getters_.push_back(waiter);
-            return false;
+        Guard getting(get_lock_);
+        Guard putting(put_lock_, std::defer_lock);
+        if (!ready()) {
+            putting.lock();
+            if (size_locked() == 0 && !closed()) {
+                getters_.push_back(waiter);
+                return false;
+            }
         }
         if (!waiter.claim()) return true;
-        if (size_locked() == 0) {
-            waiter.outcome = Outcome::kClosed;
-            return true;
+        if (putting) {
+            if (size_locked() == 0) {
+                waiter.outcome = Outcome::kClosed;
+                return true;
+            }
+            refill();
+            if (ready()) putting.unlock();
         }
         waiter.item.emplace(take(waiter.order, wakes, emptied));
         waiter.outcome = Outcome::kDone;
@@ -326,7 +375,7 @@ Wake Channel<T>::wait(WaitList<T>& list, Waiter<T>& waiter, Deadline deadline) {
 
 template <class T>
 bool Channel<T>::cancel(WaitList<T>& list, Waiter<T>& waiter) {
-    const std::lock_guard guard(lock_);
+    const std::lock_guard guard(put_lock_);
     if (!waiter.queued()) return waiter.outcome == Outcome::kWaiting;
     list.remove(waiter);
     return true;
@@ -334,7 +383,7 @@ bool Channel<T>::cancel(WaitList<T>& list, Waiter<T>& waiter) {
 
 template <class T>
 bool Channel<T>::waits(const Waiter<T>& waiter) const {
-    const std::lock_guard guard(lock_);
+    const std::lock_guard guard(put_lock_);
     return waiter.queued();
 }
 
@@ -342,7 +391,8 @@ template <class T>
 void Channel<T>::give_back(Waiter<T>& waiter) {
     WakeList<T> wakes;
     {
-        const std::lock_guard guard(lock_);
+        const std::lock_guard getting(get_lock_);
+        const std::lock_guard putting(put_lock_);
         if (waiter.outcome != Outcome::kDone || !waiter.item.has_value() || discarded_) return;
         if (Waiter<T>* getter = getters_.claim_first(); getter != nullptr) {
             getter->item.emplace(std::move(*waiter.item));
@@ -361,17 +411,20 @@ void Channel<T>::give_back(Waiter<T>& waiter) {
 template <class T>
 void Channel<T>::close(Close how) {
     WakeList<T> wakes;
-    Ring<T> dropped;
+    Ring<T> dropped_inbox;
+    Ring<T> dropped_outbox;
     std::vector<Returned> dropped_returned;
     {
-        const std::lock_guard guard(lock_);
+        const std::lock_guard getting(get_lock_);
+        const std::lock_guard putting(put_lock_);
         closed_.store(true, std::memory_order_relaxed);
         while (Waiter<T>* putter = putters_.claim_first()) wakes.finish(*putter, Outcome::kClosed);
         while (Waiter<T>* getter = getters_.claim_first()) wakes.finish(*getter, Outcome::kClosed);
         if (how == Close::kDiscard) {
             discarded_ = true;
             unfinished_ -= std::min<std::uint64_t>(unfinished_, size_locked());
-            dropped.swap(items_);
+            dropped_inbox.swap(inbox_);
+            dropped_outbox.swap(outbox_);
             first_slot_.store(nullptr, std::memory_order_relaxed);
             dropped_returned.swap(returned_);
             finish_joiners(wakes);
@@ -382,12 +435,13 @@ void Channel<T>::close(Close how) {
 
 template <class T>
 void Channel<T>::await_briefly() const noexcept {
-    if (look([this] { return !items_.empty() || closed(); })) fetch_ahead();
+    if (look([this] { return !inbox_.empty() || !outbox_.empty() || closed(); })) fetch_ahead();
 }
 
 template <class T>
 std::size_t Channel<T>::size() const {
-    const std::lock_guard guard(lock_);
+    const std::lock_guard getting(get_lock_);
+    const std::lock_guard putting(put_lock_);
     return size_locked();
 }
 
@@ -395,7 +449,7 @@ template <class T>
 Result<void> Channel<T>::task_done() {
     WakeList<T> wakes;
     {
-        const std::lock_guard guard(lock_);
+        const std::lock_guard guard(put_lock_);
         if (unfinished_ == 0)
             return failure(ErrorCode::kInvalidArgument, "task_done() called too many times");
         --unfinished_;
@@ -407,13 +461,13 @@ Result<void> Channel<T>::task_done() {
 
 template <class T>
 std::uint64_t Channel<T>::unfinished() const {
-    const std::lock_guard guard(lock_);
+    const std::lock_guard guard(put_lock_);
     return unfinished_;
 }
 
 template <class T>
 bool Channel<T>::begin_join(Waiter<T>& waiter) {
-    const std::lock_guard guard(lock_);
+    const std::lock_guard guard(put_lock_);
     if (unfinished_ == 0) {
         waiter.outcome = Outcome::kDone;
         return true;

@@ -1,8 +1,11 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <deque>
 #include <memory>
+#include <random>
 #include <string>
 #include <thread>
 #include <vector>
@@ -204,6 +207,49 @@ TEST(Channel, memory_of_a_burst_does_not_disturb_later_use) {
     for (int round = 0; round < 3; ++round) {
         for (int i = 0; i < 10'000; ++i) ASSERT_TRUE(channel->try_put(std::to_string(i)));
         for (int i = 0; i < 10'000; ++i) ASSERT_EQ(channel->try_get(), std::to_string(i));
+    }
+}
+
+// One thread does at random whatever may be done; a plain deque says what must come of it.
+TEST(Channel, behaves_like_a_deque_with_every_mixture_of_operations) {
+    for (const std::size_t capacity : {0U, 3U, 40U}) {
+        const auto channel = make_ref<Channel<int>>(capacity);
+        std::mt19937 random(static_cast<unsigned>(capacity) + 1);
+        std::deque<int> expected;
+        std::vector<std::unique_ptr<Waiter<int>>> holders;
+        int next = 0;
+        for (int i = 0; i < 50'000; ++i) {
+            const auto draw = random() % 100;
+            if (draw < 45) {
+                const bool put = channel->try_put(int(next)).has_value();
+                ASSERT_EQ(put, capacity == 0 || expected.size() < capacity);
+                if (put) expected.push_back(next++);
+            } else if (draw < 80 && !expected.empty()) {
+                ASSERT_EQ(channel->try_get(), expected.front());
+                expected.pop_front();
+            } else if (draw < 85) {
+                std::vector<int> items;
+                const std::size_t most = random() % 12;
+                ASSERT_EQ(channel->try_get_many(items, most), std::min(most, expected.size()));
+                for (const int item : items) {
+                    ASSERT_EQ(item, expected.front());
+                    expected.pop_front();
+                }
+            } else if (draw < 95 && !expected.empty()) {
+                holders.push_back(std::make_unique<Waiter<int>>());
+                ASSERT_TRUE(channel->begin_get(*holders.back()));
+                ASSERT_EQ(holders.back()->item, expected.front());
+                expected.pop_front();
+            } else if (!holders.empty()) {
+                const auto holder = holders.begin() + static_cast<std::ptrdiff_t>(random() % holders.size());
+                const int item = *(*holder)->item;
+                channel->give_back(**holder);
+                holders.erase(holder);
+                expected.insert(std::ranges::lower_bound(expected, item), item);
+            }
+            if (holders.size() > 5) holders.erase(holders.begin());
+            ASSERT_EQ(channel->size(), expected.size());
+        }
     }
 }
 
