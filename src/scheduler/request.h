@@ -31,9 +31,9 @@ struct RequestOptions {
     std::vector<Token> prompt;  // at least one token
     std::int32_t max_tokens = 128;
     SamplingParams sampling;
-    std::vector<std::string> stops;  // none empty
+    std::vector<std::string> stops;         // none empty
     std::vector<std::string> dry_breakers;  // texts over which no repetition is seen
-    std::vector<Token> stop_tokens;  // end the generation as the model's own end does
+    std::vector<Token> stop_tokens;         // end the generation as the model's own end does
     IgnoreEos ignore_eos = IgnoreEos::kNo;
     std::int32_t priority = 0;              // higher goes first
     Deadline deadline = Deadline::never();  // it ends in time, with what it has by then
