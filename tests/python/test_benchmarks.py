@@ -223,6 +223,7 @@ beside_llama = pytest.mark.skipif(
         pytest.param("memory", marks=beside_llama),
         pytest.param("parallel", marks=beside_llama),
         "pool",
+        pytest.param("serving", marks=beside_llama),
     ],
 )
 def test_workload_runs_through(name: str, tmp_path: Path) -> None:
