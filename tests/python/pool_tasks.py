@@ -129,9 +129,10 @@ def spin_stubbornly() -> None:
 
 
 def spin_and_tell(queue: Any) -> None:
+    end = time.monotonic() + 20  # who asked for it may be stopped before it waits: then nobody stops this one
     try:
         queue.put("started")
-        while True:
+        while time.monotonic() < end:
             pass
     finally:
         queue.put("cleaned up")
