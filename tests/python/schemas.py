@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import copy
+import datetime
+import re
 from typing import Any
+from urllib.parse import urlsplit
 
+import jsonschema
 from hypothesis import strategies as st
 
 NAMES = ["name", "a", "ab", "abc", "größe", 'qu"ote', "", "x y", "back\\slash"]
@@ -199,3 +203,20 @@ KEYWORDS = (
     "minItems maxItems uniqueItems minLength maxLength pattern format minimum maximum exclusiveMinimum "
     "exclusiveMaximum multipleOf anyOf oneOf allOf $ref not if contains patternProperties $defs"
 ).split()
+
+# What python3-jsonschema checks only with further packages.
+CHECKER = jsonschema.FormatChecker(("date", "email", "ipv4", "ipv6", "uuid"))
+CHECKER.checks("time", ValueError)(lambda text: datetime.time.fromisoformat(text).utcoffset() is not None)
+CHECKER.checks("date-time", ValueError)(
+    lambda text: datetime.datetime.fromisoformat(text).utcoffset() is not None
+)
+CHECKER.checks("uri", ValueError)(lambda text: bool(urlsplit(text).hostname) and urlsplit(text).port != 0)
+CHECKER.checks("hostname")(
+    lambda text: all(re.fullmatch("[a-z]([a-z0-9-]{0,61}[a-z0-9])?", part) for part in text.split("."))
+)
+CHECKER.checks("duration")(
+    lambda text: (
+        re.fullmatch(r"P(?=.)(\d+W|(\d+Y(\d+M(\d+D)?)?|\d+D)?(T(?=.)(\d+H)?(\d+M)?(\d+S)?)?)", text)
+        is not None
+    )
+)

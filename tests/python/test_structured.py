@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import enum
 import json
 import random
 import re
 import threading
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
-from urllib.parse import urlsplit
 
 import jsonschema
 import pytest
 from hypothesis import HealthCheck, given, settings
-from schemas import damaged, recursive_schemas, schemas
+from schemas import CHECKER, damaged, recursive_schemas, schemas
 
 import syncyte
 from syncyte._structured import numbers, schema
@@ -251,24 +249,6 @@ def test_json_objects(demo: syncyte.Model) -> None:
     assert demo.generate("hello", json_object=False, max_tokens=3).text
 
 
-# What python3-jsonschema checks only with further packages.
-FORMATS = jsonschema.FormatChecker(("date", "email", "ipv4", "ipv6", "uuid"))
-FORMATS.checks("time", ValueError)(lambda text: datetime.time.fromisoformat(text).utcoffset() is not None)
-FORMATS.checks("date-time", ValueError)(
-    lambda text: datetime.datetime.fromisoformat(text).utcoffset() is not None
-)
-FORMATS.checks("uri", ValueError)(lambda text: bool(urlsplit(text).hostname) and urlsplit(text).port != 0)
-FORMATS.checks("hostname")(
-    lambda text: all(re.fullmatch("[a-z]([a-z0-9-]{0,61}[a-z0-9])?", part) for part in text.split("."))
-)
-FORMATS.checks("duration")(
-    lambda text: (
-        re.fullmatch(r"P(?=.)(\d+W|(\d+Y(\d+M(\d+D)?)?|\d+D)?(T(?=.)(\d+H)?(\d+M)?(\d+S)?)?)", text)
-        is not None
-    )
-)
-
-
 class Tally:
     """How many answers were whole, of how many."""
 
@@ -283,7 +263,7 @@ class Tally:
             return
         self.whole += 1
         value = json.loads(made.text)
-        jsonschema.Draft202012Validator(wanted, format_checker=FORMATS).validate(value)
+        jsonschema.Draft202012Validator(wanted, format_checker=CHECKER).validate(value)
 
 
 @pytest.mark.parametrize("which", ["tiny", "demo"])
