@@ -5,11 +5,14 @@ from __future__ import annotations
 import copy
 import datetime
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import jsonschema
 from hypothesis import strategies as st
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 NAMES = ["name", "a", "ab", "abc", "größe", 'qu"ote', "", "x y", "back\\slash"]
 PATTERNS = [
@@ -204,17 +207,24 @@ KEYWORDS = (
     "exclusiveMaximum multipleOf anyOf oneOf allOf $ref not if contains patternProperties $defs"
 ).split()
 
-# What python3-jsonschema checks only with further packages.
+# What python3-jsonschema checks only with further packages. Values other than strings have no format.
 CHECKER = jsonschema.FormatChecker(("date", "email", "ipv4", "ipv6", "uuid"))
-CHECKER.checks("time", ValueError)(lambda text: datetime.time.fromisoformat(text).utcoffset() is not None)
-CHECKER.checks("date-time", ValueError)(
-    lambda text: datetime.datetime.fromisoformat(text).utcoffset() is not None
-)
-CHECKER.checks("uri", ValueError)(lambda text: bool(urlsplit(text).hostname) and urlsplit(text).port != 0)
-CHECKER.checks("hostname")(
+
+
+def _checks(name: str) -> Callable[[Callable[[str], bool]], None]:
+    def add(check: Callable[[str], bool]) -> None:
+        CHECKER.checks(name, ValueError)(lambda value: not isinstance(value, str) or check(value))
+
+    return add
+
+
+_checks("time")(lambda text: datetime.time.fromisoformat(text).utcoffset() is not None)
+_checks("date-time")(lambda text: datetime.datetime.fromisoformat(text).utcoffset() is not None)
+_checks("uri")(lambda text: bool(urlsplit(text).hostname) and urlsplit(text).port != 0)
+_checks("hostname")(
     lambda text: all(re.fullmatch("[a-z]([a-z0-9-]{0,61}[a-z0-9])?", part) for part in text.split("."))
 )
-CHECKER.checks("duration")(
+_checks("duration")(
     lambda text: (
         re.fullmatch(r"P(?=.)(\d+W|(\d+Y(\d+M(\d+D)?)?|\d+D)?(T(?=.)(\d+H)?(\d+M)?(\d+S)?)?)", text)
         is not None

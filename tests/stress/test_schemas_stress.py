@@ -42,6 +42,13 @@ def check_texts(model: syncyte.Model, wanted: Any, seed: int, endings: collectio
         endings["refused"] += 1
         return
     endings["taken"] += 1
+    try:
+        jsonschema.Draft202012Validator.check_schema(wanted)
+    except jsonschema.SchemaError as error:
+        # Wrong in a place that an answer never comes to.
+        endings["wrong"] += 1
+        print("taken though wrong:", error.message[:200], list(error.path)[:12], wanted)
+        return
     for made in answers:
         endings[made.finish_reason] += 1
         if made.finish_reason == "stop":
