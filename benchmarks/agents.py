@@ -80,3 +80,14 @@ def _turns(answer: Callable[[str], str], talk: Talk) -> int:
         while time.perf_counter() < until:  # what an agent does with an answer: Python
             sum(range(100))
     return talk.turns
+
+
+def compute(stop: Any) -> float:
+    """Python that keeps a core busy until there is something in the queue `stop`; its turns a second."""
+    turns = 0
+    started = time.perf_counter()
+    while stop.empty():
+        for _ in range(1000):
+            sum(range(100))
+        turns += 1000
+    return turns / (time.perf_counter() - started)

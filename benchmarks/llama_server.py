@@ -57,14 +57,19 @@ class Server:
         count: int = self.answer(prompt, tokens)["tokens_predicted"]
         return count
 
-    def answer(self, prompt: str, tokens: int) -> dict[str, Any]:
-        """Generates greedily without streaming; returns what the server says of it, "content" the text."""
-        with self._completion(prompt, tokens, stream=False) as response:
+    def answer(self, prompt: str, tokens: int, **options: Any) -> dict[str, Any]:
+        """Generates greedily without streaming; returns what the server says of it, "content" the text.
+
+        `options` are further ones of its /completion.
+        """
+        with self._completion(prompt, tokens, stream=False, **options) as response:
             said: dict[str, Any] = json.loads(response.read())
             return said
 
     @contextmanager
-    def _completion(self, prompt: str, tokens: int, *, stream: bool) -> Iterator[http.client.HTTPResponse]:
+    def _completion(
+        self, prompt: str, tokens: int, *, stream: bool, **options: Any
+    ) -> Iterator[http.client.HTTPResponse]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         request = {
             "prompt": prompt,
@@ -73,6 +78,7 @@ class Server:
             "ignore_eos": True,
             "cache_prompt": self.cache_prompt,
             "stream": stream,
+            **options,
         }
         try:
             connection.request(

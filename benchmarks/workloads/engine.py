@@ -1,4 +1,4 @@
-"""Decoding: 1 and 8 sequences here, in llama-batched-bench (the limit) and in llama-server over HTTP."""
+"""Decoding: 1 to 32 sequences here, in llama-batched-bench (the limit) and in llama-server over HTTP."""
 
 import time
 from collections.abc import Iterator
@@ -9,16 +9,25 @@ from pathlib import Path
 import syncyte
 from benchmarks import agents
 from benchmarks.decoding import Arrivals, batched_bench, joint_rate, overall_rate, rescaled, together
-from benchmarks.harness import Bench, Contestant, Goal, Outcome
+from benchmarks.harness import Bench, Comparison, Contestant, Goal, Outcome
 from benchmarks.llama_server import Server, llama_server
 from benchmarks.models import model_with_progress
 from benchmarks.prompts import words
 
 PROMPT = 16
 CONTEXT = 4096
-SEQUENCES = 8
+TOGETHER = 8
 LIMIT = "llama-batched-bench"
 SERVERS = {"llama-server": [], "llama-server -kvu -b 128": ["-kvu", "-b", "128"]}
+OURS = ("syncyte, threads", "syncyte, interpreters")
+
+LEVELS = {
+    "tiny": {8: 2, 1: 2},
+    "0.3b": {8: 7, 1: 7, 4: 3, 16: 3, 32: 3},
+    "0.1b": {8: 5, 1: 5},
+    "1b": {8: 3, 1: 3},
+}
+"""For each model how many sequences decode together, and in how many rounds."""
 
 
 class Sides:
@@ -27,19 +36,19 @@ class Sides:
     Every prompt is new, so that nobody has it in a cache.
     """
 
-    def __init__(self, bench: Bench, path: Path, threads: int, tokens: int) -> None:
+    def __init__(self, bench: Bench, path: Path, sequences: int, threads: int, tokens: int) -> None:
         self._path = path
         self._threads = threads
         self._tokens = tokens
         self._quick = bench.quick
         self._turn = 0
         self._started = 0.0
-        self._options = {"context_length": CONTEXT, "max_sequences": SEQUENCES, "threads": threads}
-        self._model = bench.enter(syncyte.Model(path, **self._options))
-        self._pool = bench.enter(syncyte.InterpreterPool(SEQUENCES))
+        self._options = {"context_length": CONTEXT, "max_sequences": sequences, "threads": threads}
+        self.model = bench.enter(syncyte.Model(path, **self._options))
+        self._pool = bench.enter(syncyte.InterpreterPool(sequences))
         self._servers = {
             name: bench.enter(
-                llama_server(path, sequences=SEQUENCES, threads=threads, context=CONTEXT, flags=flags)
+                llama_server(path, sequences=sequences, threads=threads, context=CONTEXT, flags=flags)
             )
             for name, flags in SERVERS.items()
         }
@@ -47,8 +56,8 @@ class Sides:
     def contestants(self, sequences: int) -> list[Contestant]:
         """Everybody, decoding so many sequences at once; a sample is a rate in tokens/s."""
         sides = [
-            Contestant("syncyte, threads", partial(self._in_threads, sequences), ours=True),
-            Contestant("syncyte, interpreters", partial(self._in_interpreters, sequences), ours=True),
+            Contestant(OURS[0], partial(self._in_threads, sequences), ours=True),
+            Contestant(OURS[1], partial(self._in_interpreters, sequences), ours=True),
             Contestant(LIMIT, partial(self._limit, sequences, [])),
             Contestant(f"{LIMIT} -kvu", partial(self._limit, sequences, ["-kvu"])),
         ]
@@ -63,7 +72,7 @@ class Sides:
 
     def _in_threads(self, sequences: int) -> float:
         def stream(prompt: str) -> Iterator[int]:
-            pieces = self._model.stream(prompt, max_tokens=self._tokens, temperature=0.0, ignore_eos=True)
+            pieces = self.model.stream(prompt, max_tokens=self._tokens, temperature=0.0, ignore_eos=True)
             return (count for count, _ in enumerate(pieces, 1))
 
         arrivals = together([partial(stream, prompt) for prompt in self._prompts(sequences)])
@@ -101,40 +110,58 @@ class Sides:
 def run(bench: Bench) -> None:
     bench.fact("threads", bench.threads)
     bench.fact("prompt_tokens", PROMPT)
-    for size in ("tiny",) if bench.quick else ("0.3b", "0.1b"):
-        with Bench(bench.name, quick=bench.quick) as sides:  # closes one model's servers before the next
-            decode(bench, Sides(sides, model_with_progress(size, "q4_0"), bench.threads, 96), size)
+    for size in ("tiny",) if bench.quick else ("0.3b", "0.1b", "1b"):
+        path = model_with_progress(size, "q4_0")
+        compared = {}
+        # Few at first: a server with 8 slots has larger ones than a server with 32.
+        for few in (True, False):
+            levels = {count: rounds for count, rounds in LEVELS[size].items() if (count <= TOGETHER) == few}
+            if not levels:
+                continue
+            with Bench(bench.name, quick=bench.quick) as sides:  # closes its servers before the next
+                parts = Sides(sides, path, max(levels), bench.threads, 48 if size == "1b" else 96)
+                for count, rounds in levels.items():
+                    compared[count] = decode(bench, parts, size, count, rounds)
+        gain(bench, size, compared[TOGETHER], compared[1])
 
 
-def decode(bench: Bench, sides: Sides, size: str) -> None:
-    """Everybody decodes with the model of this size, together and alone."""
-    suffix = "" if size in ("tiny", "0.3b") else f"_{size}"
-    eight = bench.compare(
-        f"decode_8{suffix}",
-        sides.contestants(SEQUENCES),
-        title=f"{SEQUENCES} sequences decoding together, {size} Q4_0, {bench.threads} threads",
+def decode(bench: Bench, sides: Sides, size: str, sequences: int, rounds: int) -> Comparison:
+    """Everybody decodes so many sequences with the model of this size."""
+    before = sides.model.stats()
+    comparison = bench.compare(
+        f"decode_{sequences}{_suffix(size)}",
+        sides.contestants(sequences),
+        title=f"{sequences} sequence{'s' * (sequences > 1)} decoding, {size} Q4_0, {bench.threads} threads",
         unit="tok/s",
         better="higher",
         reference=LIMIT,
-        rounds=7,
+        rounds=rounds,
         goals=[
-            Goal("syncyte, threads", at_least=0.8, of=LIMIT),
-            Goal("syncyte, interpreters", at_least=0.8, of=LIMIT),
+            Goal(who, at_least=0.95, of=peer)
+            for who in OURS
+            for peer in (LIMIT, f"{LIMIT} -kvu", *SERVERS)
+            if size != "tiny"
         ],
     )
-    one = bench.compare(
-        f"decode_1{suffix}",
-        sides.contestants(1),
-        title=f"1 sequence decoding alone, {size} Q4_0, {bench.threads} threads",
-        unit="tok/s",
-        better="higher",
-        reference=LIMIT,
-        rounds=7,
-    )
+    after = sides.model.stats()
+    busy = after.busy_microseconds - before.busy_microseconds
+    computing = after.computing_microseconds - before.computing_microseconds
+    overhead = (busy - computing) / max(busy, 1)
+    text = "scheduling and sampling ≤ 3 % of a step"
+    comparison.goals.append(Outcome(text, 100 * overhead, overhead <= 0.03))
+    return comparison
+
+
+def gain(bench: Bench, size: str, together: Comparison, one: Comparison) -> None:
+    """What decoding together gains over decoding alone, for each contestant."""
     gains = {
-        name: eight.contestants[name].median / one.contestants[name].median for name in eight.contestants
+        name: together.contestants[name].median / one.contestants[name].median
+        for name in together.contestants
     }
-    bench.fact(f"gain_of_{SEQUENCES}_together{suffix}", gains)
-    gain = gains["syncyte, interpreters"]
-    text = f"{SEQUENCES} sequences ≥ 2.5 × one alone ({LIMIT}: {gains[LIMIT]:.2f})"
-    eight.goals.append(Outcome(text, gain, gain >= 2.5))
+    bench.fact(f"gain_of_{TOGETHER}_together{_suffix(size)}", gains)
+    text = f"{TOGETHER} sequences ≥ 2.5 × one alone ({LIMIT}: {gains[LIMIT]:.2f})"
+    together.goals.append(Outcome(text, gains[OURS[1]], gains[OURS[1]] >= 2.5))
+
+
+def _suffix(size: str) -> str:
+    return "" if size in ("tiny", "0.3b") else f"_{size}"

@@ -239,7 +239,9 @@ class ModelStats(_Record):
     serve more than one sequence, ``pinned_cells`` are those of pinned prefixes. ``kept_cells`` are of
     nobody who runs, and leave when room is needed. Since the model was opened: ``evictions`` (times that
     cells left for want of room), ``pauses``, ``reused_tokens`` (of prompts, computed before),
-    ``computed_tokens``, ``steps``. ``threads``: of the last step.
+    ``computed_tokens``, ``steps``, and how long these took: ``busy_microseconds``, of them
+    ``computing_microseconds`` inside the model; the difference is what scheduling and sampling cost.
+    ``threads``: of the last step.
     """
 
     _fields = (
@@ -257,6 +259,8 @@ class ModelStats(_Record):
         "reused_tokens",
         "computed_tokens",
         "steps",
+        "busy_microseconds",
+        "computing_microseconds",
         "threads",
     )
     __slots__ = _fields
@@ -275,6 +279,8 @@ class ModelStats(_Record):
     reused_tokens: int
     computed_tokens: int
     steps: int
+    busy_microseconds: int
+    computing_microseconds: int
     threads: int
 
     def __init__(self, *values: int) -> None:

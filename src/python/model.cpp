@@ -282,6 +282,9 @@ PyObject* model_stats(PyObject* object, PyObject*) {
     const Ref<SharedModel> model = opened(object);
     if (!model) return nullptr;
     const SchedulerStats stats = model->stats();
+    const auto microseconds = [](Clock::duration time) {
+        return std::int64_t{std::chrono::duration_cast<std::chrono::microseconds>(time).count()};
+    };
     const std::pair<const char*, std::int64_t> numbers[] = {
         {"running", stats.running},
         {"waiting", stats.waiting},
@@ -299,6 +302,8 @@ PyObject* model_stats(PyObject* object, PyObject*) {
         {"computed_tokens", static_cast<std::int64_t>(stats.rows)},
         {"steps", static_cast<std::int64_t>(stats.steps)},
         {"threads", stats.threads},
+        {"busy_microseconds", microseconds(stats.busy)},
+        {"computing_microseconds", microseconds(stats.computing)},
     };
     PyObject* dict = PyDict_New();
     for (const auto& [key, number] : numbers) {

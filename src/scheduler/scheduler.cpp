@@ -93,6 +93,7 @@ bool Scheduler::step() {
     } else {
         process();
         gather();
+        busy_ += options_.now() - now_;
     }
     publish_stats();
     return true;
@@ -151,7 +152,9 @@ Result<void> Scheduler::forward() {
         if (done.error().code == ErrorCode::kCancelled) done.error().code = ErrorCode::kClosed;
         return done;
     }
-    pace_.note(decoding_, rows_.size() - decoding_, seconds_between(start, options_.now()));
+    const Clock::time_point end = options_.now();
+    pace_.note(decoding_, rows_.size() - decoding_, seconds_between(start, end));
+    computing_ += end - start;
     ++steps_;
     rows_done_ += rows_.size();
     cramped_ = false;
@@ -310,7 +313,9 @@ void Scheduler::publish_stats() {
               .rows = rows_done_,
               .reused_tokens = reused_tokens_,
               .evictions = tree_.evictions(),
-              .pauses = pauses_};
+              .pauses = pauses_,
+              .busy = busy_,
+              .computing = computing_};
 }
 
 }  // namespace syncyte

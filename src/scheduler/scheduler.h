@@ -45,6 +45,9 @@ struct SchedulerStats {
     std::uint64_t reused_tokens = 0;  // of prompts, taken from what others had computed
     std::uint64_t evictions = 0;      // times that cells were given up for want of room
     std::uint64_t pauses = 0;
+    // Of the steps that computed something: their length, and of it the time inside the model.
+    Clock::duration busy{};
+    Clock::duration computing{};
 };
 
 // The most urgent request goes first: by priority, then by deadline, then by arrival; waiting counts as
@@ -148,6 +151,8 @@ class Scheduler {
     std::uint64_t rows_done_ = 0;
     std::uint64_t reused_tokens_ = 0;
     std::uint64_t pauses_ = 0;
+    Clock::duration busy_{};
+    Clock::duration computing_{};
 };
 
 }  // namespace syncyte

@@ -219,11 +219,14 @@ beside_llama = pytest.mark.skipif(
     "name",
     [
         "channels",
+        pytest.param("constraints", marks=beside_llama),
         pytest.param("engine", marks=beside_llama),
+        pytest.param("latency", marks=beside_llama),
         pytest.param("memory", marks=beside_llama),
         pytest.param("parallel", marks=beside_llama),
         "pool",
         pytest.param("serving", marks=beside_llama),
+        pytest.param("sharing", marks=beside_llama),
     ],
 )
 def test_workload_runs_through(name: str, tmp_path: Path) -> None:

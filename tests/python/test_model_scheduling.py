@@ -86,6 +86,7 @@ def test_stats(model: syncyte.Model) -> None:
     assert after.kept_cells == after.used_cells
     assert after.shared_cells == second.usage.reused_tokens
     assert 0 < after.steps <= after.computed_tokens
+    assert 0 < after.computing_microseconds <= after.busy_microseconds
     assert after.threads == 1
     assert "kept_cells=" in repr(after)
     assert after == syncyte.ModelStats(*after.as_dict().values())

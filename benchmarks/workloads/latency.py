@@ -1,0 +1,160 @@
+"""Nobody waits long: a long prompt that joins a stream, an urgent request among 16 that run."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+
+import syncyte
+from benchmarks.decoding import together
+from benchmarks.harness import Bench, Contestant, Goal, Outcome
+from benchmarks.models import model_with_progress
+from benchmarks.prompts import words
+from benchmarks.streams import OURS, STOCK, Stream, contestants, our_stream, servers, streams
+from benchmarks.summary import median
+
+
+def run(bench: Bench) -> None:
+    path = model_with_progress("tiny" if bench.quick else "0.3b", "q4_0")
+    bench.fact("model", path.name)
+    bench.fact("threads", bench.threads)
+    for part in (joining_prompt, urgent_request):
+        with Bench(bench.name, quick=bench.quick) as sides:  # closes this part's servers before the next
+            part(bench, sides, path)
+
+
+def joining_prompt(bench: Bench, sides: Bench, path: Path) -> None:
+    """How long a stream stands still when a long prompt joins it, and how fast that prompt is read."""
+    long, tokens = (60, 20) if bench.quick else (1000, 100)
+    found = streams(bench, sides, path, 4, 2 * long)
+    turn = iter(range(1_000_000))
+
+    def worst_gap(stream: Stream) -> float:
+        times, _ = _joined(stream, words(16, 1000 * next(turn)), words(long, 1000 * next(turn)), tokens)
+        return max((after - before for before, after in pairwise(times)), default=0.0)
+
+    def beside(stream: Stream) -> float:
+        _, seconds = _joined(stream, words(16, 1000 * next(turn)), words(long, 1000 * next(turn)), tokens)
+        return long / seconds
+
+    def alone(stream: Stream) -> float:
+        started = time.perf_counter()
+        counts = stream(words(long, 1000 * next(turn)), 2)
+        next(counts)
+        seconds = time.perf_counter() - started
+        for _ in counts:
+            pass
+        return long / seconds
+
+    bench.compare(
+        "joining_prompt",
+        contestants(found, worst_gap),
+        title=f"A {long}-token prompt joins a stream: the longest pause between two of its tokens",
+        unit="s",
+        better="lower",
+        reference=STOCK,
+        rounds=7,
+        goals=[Goal(OURS, at_most=0.25)],
+    )
+    bench.compare(
+        "joining_speed",
+        [
+            Contestant(f"{OURS}, beside a stream", partial(beside, found[OURS]), ours=True),
+            Contestant(f"{OURS}, alone", partial(alone, found[OURS]), ours=True),
+            Contestant(f"{STOCK}, beside a stream", partial(beside, found[STOCK])),
+            Contestant(f"{STOCK}, alone", partial(alone, found[STOCK])),
+        ],
+        title=f"Reading a {long}-token prompt, until its first answer's token",
+        unit="tok/s",
+        better="higher",
+        reference=f"{STOCK}, alone",
+        rounds=7,
+        goals=[Goal(f"{OURS}, beside a stream", at_least=0.9, of=f"{OURS}, alone")],
+    )
+
+
+def _joined(stream: Stream, short: str, long: str, tokens: int) -> tuple[list[float], float]:
+    """When the stream's tokens came, and how long the prompt that joined it took to its first token."""
+    joined = threading.Event()
+    started = 0.0
+
+    def first() -> Iterator[int]:
+        for number in stream(short, tokens):
+            if number >= tokens // 5:
+                joined.set()
+            yield number
+        joined.set()  # an answer of few pieces
+
+    def second() -> Iterator[int]:
+        nonlocal started
+        joined.wait(60)
+        started = time.perf_counter()
+        return stream(long, 2)
+
+    arrivals = together([first, second])
+    return [when for when, _ in arrivals[0]], arrivals[1][0][0] - started
+
+
+def urgent_request(bench: Bench, sides: Bench, path: Path) -> None:
+    """How soon an urgent request speaks among as many running ones as there is room for."""
+    count, asked, tokens = (2, 2, 30) if bench.quick else (16, 8, 150)
+    context = 512
+    model = sides.enter(
+        syncyte.Model(path, context_length=context, max_sequences=count, threads=bench.threads)
+    )
+    server = servers(bench, sides, path, count, context)[STOCK]
+    turn = iter(range(1_000_000))
+
+    def steps(ordinary: Stream, urgent: Stream) -> list[float]:
+        """For each urgent request, the time to its first token in steps of those that run."""
+        seed = next(turn) * 1000
+        running = threading.Semaphore(0)
+        waits: list[float] = []
+
+        def talk(index: int) -> Iterator[int]:
+            pieces = 0
+            for number in ordinary(words(16, seed + index), tokens):
+                pieces += 1
+                if pieces == 2:
+                    running.release()
+                yield number
+            if pieces < 2:
+                running.release()
+
+        def ask() -> Iterator[int]:
+            for _ in range(count):
+                running.acquire(timeout=60)
+            for index in range(asked):
+                started = time.perf_counter()
+                counts = urgent(words(16, seed + 500 + index), 2)
+                next(counts)
+                waits.append(time.perf_counter() - started)
+                for _ in counts:
+                    pass
+                time.sleep(0.1)
+            yield 1
+
+        talks: list[Callable[[], Iterator[int]]] = [partial(talk, index) for index in range(count)]
+        arrivals = together([*talks, ask])
+        gaps = [after[0] - before[0] for notes in arrivals[:count] for before, after in pairwise(notes)]
+        return [wait / median(gaps) for wait in waits]
+
+    compared = bench.compare(
+        "urgent_request",
+        [
+            Contestant(
+                f"{OURS}, priority=10",
+                partial(steps, our_stream(model), our_stream(model, priority=10)),
+                ours=True,
+            ),
+            Contestant(STOCK, partial(steps, server.stream, server.stream)),
+        ],
+        title=f"A request among {count} running ones: its first token comes after",
+        unit="steps",
+        better="lower",
+        rounds=3,
+    )
+    last = compared.contestants[f"{OURS}, priority=10"].p99
+    compared.goals.append(Outcome("p99 ≤ 3 steps: its own prompt's and two more", last, last <= 3))
