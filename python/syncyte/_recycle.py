@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["end_threads", "remember", "restore"]
+__all__ = ["end_threads", "remember", "restore", "thaw"]
 
 # Seconds that threads which a task left have to end, all together.
 _PATIENCE = 0.5
@@ -23,6 +23,12 @@ _PATIENCE = 0.5
 # Of this interpreter, after the warm-up: its modules with what was in them, and the filters of warnings.
 _modules: dict[str, tuple[types.ModuleType, dict[str, Any]]] = {}
 _warnings: list[Any] = []
+
+# What was there after the last full collection is set apart from the collector (gc.freeze), so that the
+# next ones look only at what came later. Full again after so many, or when modules have come to stay.
+_FULL_EVERY = 64
+_since_full = 0
+_modules_then = 0
 
 # What keeps its state: ourselves, and what the interpreter itself works with.
 _KEPT = ("syncyte", "sys", "__main__", "_frozen_importlib", "_frozen_importlib_external")
@@ -37,6 +43,23 @@ def remember() -> None:
     warnings = sys.modules.get("warnings")
     if warnings is not None:
         _warnings[:] = warnings.filters
+    _collect_all()
+
+
+def thaw() -> None:
+    """Give everything back to the collector; when the pool ends."""
+    if _modules:
+        gc.unfreeze()
+        _modules.clear()
+        _warnings.clear()
+
+
+def _collect_all() -> None:
+    global _since_full, _modules_then
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+    _since_full, _modules_then = 0, len(sys.modules)
 
 
 def restore() -> None:
@@ -45,6 +68,7 @@ def restore() -> None:
     The program's own modules that came later are forgotten. The standard library's and installed packages'
     stay: many keep what they imported alive by registering it somewhere, and would leave that each time.
     """
+    global _since_full
     compiled = {name.partition(".")[0] for name, module in sys.modules.items() if _is_compiled(module)}
     for name, module in list(sys.modules.items()):
         # What is compiled stays, and with it its whole package: it might not come up a second time.
@@ -58,7 +82,11 @@ def restore() -> None:
         warnings.resetwarnings()
         warnings.filters[:] = _warnings
     gc.enable()
-    gc.collect()
+    _since_full += 1
+    if _since_full >= _FULL_EVERY or len(sys.modules) != _modules_then:
+        _collect_all()
+    else:
+        gc.collect()
     end_threads()
 
 

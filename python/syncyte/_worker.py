@@ -234,6 +234,9 @@ def leave() -> None:
     for name in [name for name, module in sys.modules.items() if is_of_program(name, module)]:
         del sys.modules[name]
         changed = True
+    recycling = sys.modules.get("syncyte._recycle")
+    if recycling is not None:
+        recycling.thaw()
     if changed:
         import gc
 

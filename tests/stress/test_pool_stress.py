@@ -82,8 +82,14 @@ def test_every_future_ends_once() -> None:
             calls[id(future)] += 1
 
     rest = TASKS
+    recycles = 0
+    # Half of the run is for everything to be there once: interpreters for the spares, what tasks import.
+    memory, count = 0, 0
     while rest > 0:
-        recycle_after = choice.choice((None, 1, 7, 100))
+        if memory == 0 and rest <= TASKS // 2:
+            memory, count = private_bytes(), threads()
+        # In one pool of twenty each task is followed by a recycle.
+        recycle_after = choice.choice((1, *[7] * 2, *[20] * 4, *[100] * 6, *[None] * 7))
         with syncyte.InterpreterPool(
             choice.randrange(1, 5), warmup=None, recycle_after=recycle_after
         ) as pool:
@@ -97,6 +103,7 @@ def test_every_future_ends_once() -> None:
                 future.add_done_callback(done)
             endings.update(map(ending, futures))
             concurrent.futures.wait(watched, 60)
+            recycles += sum(worker["recycles"] for worker in pool.stats())
         # Callbacks follow the end of a future; they may still be on their way.
         deadline = time.monotonic() + 30
         while len(calls) < len(watched) and time.monotonic() < deadline:
@@ -104,6 +111,10 @@ def test_every_future_ends_once() -> None:
         assert all(calls[id(future)] == 1 for future in watched)
         calls.clear()
         rest -= len(futures)
+    gc.collect()
+    more_workers = max(0, threads() - count)
+    assert private_bytes() - memory < 8e6 + more_workers * 12e6
+    assert recycles >= TASKS // 50
     assert sum(endings.values()) == TASKS
     assert set(endings) == {"result", "CancelledError", "TimeoutError", "LookupError", "SystemExit"}
 
