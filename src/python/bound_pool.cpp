@@ -220,6 +220,7 @@ PyObject* submit(PyObject* self, PyObject* const* args, Py_ssize_t count) {
             std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(deadline)));
         pool.supervisor()->limit(task, cast(self)->pool, when);
     }
+    if (Worker* here = Worker::of_this_thread()) here->submitted(task, cast(self)->pool);
     return wrap_task(state, std::move(task), cast(self)->pool);
 }
 

@@ -44,6 +44,7 @@ void dealloc_task(PyObject* self) {
     PyTypeObject* type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     clear_task(self);
+    cast(self)->task->add_future(-1);
     cast(self)->task.~Ref();
     cast(self)->pool.~Ref();
     cast(self)->reference.~Ref();
@@ -74,12 +75,29 @@ PyObject* new_function(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
     return self;
 }
 
+// A task waits for another worker's part of a broadcast. That worker may wait in turn for this one's part of
+// another broadcast: what is for this worker alone is done meanwhile. False with a Python error set.
+bool serve_place(Worker& here, Task& task, Pool& pool) {
+    constexpr double kLookSeconds = 0.01;
+    const int place = here.desk().worker();
+    while (!task.finished()) {
+        if (Ref<Job> own = pool.try_take_own(place)) {
+            if (!here.help(*own)) return false;
+            continue;
+        }
+        const Result<void> waited =
+            call_detached(Deadline::after(kLookSeconds), [&](Deadline until) { return task.wait(until); });
+        if (!waited && waited.error().code == ErrorCode::kInterrupted) return false;
+    }
+    return true;
+}
+
 // A task that waits for one of its own pool that nobody has begun: runs it right here. False with a Python
 // error set when the waiting task was interrupted meanwhile.
 bool help(Task& task, Pool& pool) {
     Worker* here = Worker::of_this_thread();
     if (here == nullptr || task.running() || !here->can_help(pool)) return true;
-    if (task.place() >= 0 && task.place() != here->desk().worker()) return true;
+    if (task.place() >= 0 && task.place() != here->desk().worker()) return serve_place(*here, task, pool);
     const bool go_on = here->help(task);
     pool.withdraw(task);
     return go_on;
@@ -136,9 +154,11 @@ PyObject* cancel(PyObject* self, PyObject*) {
     pool->supervisor()->interrupt(task, pool);
     Py_RETURN_TRUE;
 }
+
 // travelling(): what stands for the task in a message.
 PyObject* travelling_task(PyObject* self, PyObject*) {
     TaskObject* object = cast(self);
+    object->task->show();
     if (!object->reference) object->reference = make_ref<TaskReference>(object->task, object->pool);
     return travelling(state_of(PyType_GetModule(Py_TYPE(self))), object->reference);
 }
@@ -190,6 +210,7 @@ PyObject* wrap_task(const ModuleState& state, Ref<Task> task, Ref<Pool> pool, Re
     auto* type = reinterpret_cast<PyTypeObject*>(state.task_type);
     PyObject* self = type->tp_alloc(type, 0);
     if (self == nullptr) return nullptr;
+    task->add_future(1);
     new (&cast(self)->task) Ref<Task>(std::move(task));
     new (&cast(self)->pool) Ref<Pool>(std::move(pool));
     new (&cast(self)->reference) Ref<Handle>(std::move(reference));

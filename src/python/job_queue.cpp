@@ -95,14 +95,23 @@ void JobQueue::withdraw(const Job& job) {
     if (size_-- == capacity_) putters_.wake_all();
 }
 
+Ref<Job> JobQueue::try_take_own(int place) {
+    const std::lock_guard lock(mutex_);
+    return next_own(place);
+}
+
+// With the mutex held; null when there is nothing.
+Ref<Job> JobQueue::next_own(int place) {
+    std::deque<Ref<Job>>& own = places_[static_cast<std::size_t>(place)].own;
+    if (own.empty()) return nullptr;
+    Ref<Job> job = std::move(own.front());
+    own.pop_front();
+    return job;
+}
+
 // With the mutex held; null when there is nothing.
 Ref<Job> JobQueue::next_job(int place) {
-    std::deque<Ref<Job>>& own = places_[static_cast<std::size_t>(place)].own;
-    if (!own.empty()) {
-        Ref<Job> job = std::move(own.front());
-        own.pop_front();
-        return job;
-    }
+    if (Ref<Job> own = next_own(place)) return own;
     if (size_ == 0 || place >= count_) return nullptr;
     const auto other = other_priorities_.begin();
     const bool others = other != other_priorities_.end() && (other->first > 0 || jobs_.empty());

@@ -50,6 +50,8 @@ class JobQueue {
 
     // The next job for the worker at `place`. kEmpty; kClosed: the worker must leave, its place is vacant.
     Result<Ref<Job>> try_take(int place);
+    // The next of those that are for the worker at `place` alone; null: none.
+    Ref<Job> try_take_own(int place);
     // Blocks instead of kEmpty.
     Result<Ref<Job>> take(int place);
 
@@ -74,6 +76,7 @@ class JobQueue {
         Seat* next = nullptr;
     };
 
+    Ref<Job> next_own(int place);
     Ref<Job> next_job(int place);
     bool vacate(int place);
     static void wake(Seat* seats);

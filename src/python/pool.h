@@ -95,6 +95,8 @@ class Pool : public RefCounted {
     // A worker's view.
     Result<Ref<Job>> try_take(int place) { return jobs_.try_take(place); }
     Result<Ref<Job>> take(int place) { return jobs_.take(place); }
+    // Of what is for that worker alone; null: nothing.
+    Ref<Job> try_take_own(int place) { return jobs_.try_take_own(place); }
     enum class Leaver : std::uint8_t { kNeverReady, kReady };
     void ready(int place);
     void left(int place, Leaver leaver);

@@ -95,6 +95,13 @@ class Task : public Job {
     // Valid once finished.
     [[nodiscard]] const TaskOutcome& outcome() const { return outcome_; }
 
+    // How many Python objects stand for the task, in all interpreters; whether one was ever to be sent to
+    // another.
+    void add_future(int more) { futures_.fetch_add(more, std::memory_order_relaxed); }
+    [[nodiscard]] int futures() const { return futures_.load(std::memory_order_relaxed); }
+    void show() { shown_.store(true, std::memory_order_relaxed); }
+    [[nodiscard]] bool shown() const { return shown_.load(std::memory_order_relaxed); }
+
     [[nodiscard]] std::uint64_t id() const { return id_; }
     [[nodiscard]] int place() const { return place_; }
     // Which worker of the pool, and which interpreter, ran it; -1 before that.
@@ -112,6 +119,8 @@ class Task : public Job {
     const double timeout_;
     const int place_;
     std::atomic<State> state_{State::kPending};
+    std::atomic<int> futures_{0};
+    std::atomic<bool> shown_{false};
     std::atomic<int> worker_{-1};
     std::atomic<std::int64_t> interpreter_{-1};
     Ref<Function> function_;

@@ -13,6 +13,7 @@
 #include "base/check.h"
 #include "python/attach.h"
 #include "python/crew.h"
+#include "python/supervisor.h"
 #include "python/thread.h"
 #include "python/wait.h"
 
@@ -217,7 +218,9 @@ void Worker::run(Job& job) {
         jobs_.push_back(&job);
         ++turns_;
     }
+    children_.emplace_back();
     job.run(*desk_);
+    children_.pop_back();
     int depth = 0;
     {
         const std::lock_guard lock(place_mutex_);
@@ -229,6 +232,37 @@ void Worker::run(Job& job) {
     // It may have come too late to be raised: the next job must not see it.
     PyThreadState_SetAsyncExc(thread_ident_, nullptr);
     if (interrupted_ >= depth) interrupted_ = kNotInterrupted;
+}
+
+void Worker::submitted(const Ref<Task>& task, const Ref<Pool>& pool) {
+    if (children_.empty() || PyInterpreterState_Get() != interpreter_) return;  // on a visit elsewhere
+    std::vector<Child>& children = children_.back();
+    // Those that are over need not keep their results for us.
+    while (!children.empty() && children.back().task->finished()) children.pop_back();
+    if (children.size() >= 16 && (children.size() & (children.size() - 1)) == 0) {
+        std::erase_if(children, [](const Child& child) { return child.task->finished(); });
+    }
+    children.push_back({.task = task, .pool = pool});
+}
+
+// Those that jobs from `depth` on have futures of, and have shown to no other interpreter. What
+// runs here is interrupted with the job around it.
+std::vector<Worker::Child> Worker::own_children(int depth) {
+    std::vector<Child> own;
+    for (auto at = static_cast<std::size_t>(depth); at < children_.size(); ++at) {
+        for (const Child& child : children_[at]) {
+            const Task& task = *child.task;
+            if (task.futures() > 0 && !task.shown() && !task.finished() && !runs(&task)) own.push_back(child);
+        }
+    }
+    return own;
+}
+
+void Worker::end(const Child& child) {
+    if (child.task->cancel()) return;
+    if (child.task->finish({.ending = Ending::kCancelled, .value = {}, .failure = {}, .message = {}})) {
+        child.pool->supervisor()->interrupt(child.task, child.pool);
+    }
 }
 
 bool Worker::can_help(const Pool& pool) const {
@@ -275,17 +309,20 @@ void Worker::interrupt(const Pool* pool, const Job* job) {
     const std::lock_guard lock(interrupt_mutex_);
     if (!present_ || !depth()) return;
     std::uint64_t visit = 0;
+    std::vector<Child> children;
     {
         const Attachment visitor(interpreter_);
         const std::optional<int> found = depth();  // now for certain: it changes only under the lock we hold
         PyObject* type = found ? task_interrupted() : nullptr;
         if (type == nullptr) return;
         interrupted_ = interrupted_ == kNotInterrupted ? *found : std::min(interrupted_, *found);
+        children = own_children(*found);
         PyThreadState_SetAsyncExc(thread_ident_, type);
         visit = visits_->give_up();
         parker_->interrupt();
         Py_DECREF(type);
     }
+    for (const Child& child : children) end(child);
     if (visit == 0) return;
     visits_->interrupt(visit, thread_ident_);
     parker_->interrupt();  // for a wait there that began, or looked up, too early

@@ -71,9 +71,18 @@ class Worker : public RefCounted {
     // Runs a job of that pool right here. False with TaskInterrupted set when the job around it has been
     // interrupted meanwhile.
     bool help(Job& job);
+    // The job that runs here has submitted `task` to `pool`. When it is interrupted, the task ends too, if
+    // there is a future of it that has not left this interpreter.
+    void submitted(const Ref<Task>& task, const Ref<Pool>& pool);
     Desk& desk() { return *desk_; }
 
   private:
+    // What a job has submitted.
+    struct Child {
+        Ref<Task> task;
+        Ref<Pool> pool;
+    };
+
     // How deep in jobs within jobs an interruption goes: to the one with this index.
     static constexpr int kNotInterrupted = -1;
 
@@ -83,6 +92,8 @@ class Worker : public RefCounted {
     void run(Job& job);
     [[nodiscard]] std::optional<int> depth_of(const Pool* pool, const Job* job) const;
     void set_present(bool present);
+    [[nodiscard]] std::vector<Child> own_children(int depth);
+    static void end(const Child& child);
 
     const Ref<Crew> crew_;
     PyInterpreterState* const home_;
@@ -92,7 +103,8 @@ class Worker : public RefCounted {
     std::thread thread_;
     Post post_;  // this and the next two: the thread's own
     Desk* desk_ = nullptr;
-    int interrupted_ = kNotInterrupted;  // changes under the interpreter's own lock
+    int interrupted_ = kNotInterrupted;         // changes under the interpreter's own lock, as does the next
+    std::vector<std::vector<Child>> children_;  // by depth of the job
 
     std::mutex interrupt_mutex_;      // guards present_: an interrupter keeps the interpreter from going
     bool present_ = false;            // the thread is inside its interpreter

@@ -194,5 +194,31 @@ def spin_inside(pool: Any, told: Any) -> None:
         told.put("outer cleaned up")
 
 
+def wait_for_spinners(pool: Any, told: Any, means: str) -> None:
+    """Wait in one of the usual ways for tasks of the pool, which say when they begin and when they are stopped."""
+    import concurrent.futures
+
+    futures = [pool.submit(spin_and_tell, told) for _ in range(2)]
+    if means == "result":
+        futures[0].result(30)
+    elif means == "wait":
+        concurrent.futures.wait(futures, 30)
+    elif means == "hand over":
+        told.put(futures)
+        time.sleep(0)
+        futures[0].result(30)
+    else:
+        del futures
+        spin(30)
+
+
+def broadcast_inside(pool: Any, told: Any) -> list[int]:
+    """Wait for a broadcast, with another task that does the same."""
+    told.put("here")
+    while told.qsize() < 2:
+        time.sleep(0.001)
+    return [future.result() for future in pool.broadcast(interpreter)]
+
+
 def shut_down_inside(pool: Any) -> None:
     pool.shutdown()

@@ -117,6 +117,56 @@ def test_cancelling_a_task_reaches_what_it_runs_for_itself() -> None:
         assert pool.submit(abs, -1).result(60) == 1
 
 
+@pytest.mark.parametrize("means", ["result", "wait"])
+@pytest.mark.parametrize("stopped_by", ["cancel", "timeout"])
+def test_what_a_stopped_task_waits_for_is_stopped(means: str, stopped_by: str) -> None:
+    told: syncyte.Queue[str] = syncyte.Queue()
+    with syncyte.InterpreterPool(3, warmup=None) as pool:
+        timeout = 1.0 if stopped_by == "timeout" else None
+        future = pool.options(timeout=timeout).submit(pool_tasks.wait_for_spinners, pool, told, means)
+        assert [told.get(timeout=30) for _ in range(2)] == ["started", "started"]
+        if stopped_by == "cancel":
+            assert future.cancel()
+        assert [told.get(timeout=10) for _ in range(2)] == ["cleaned up", "cleaned up"]
+        with pytest.raises((TimeoutError, concurrent.futures.CancelledError)):
+            future.result()
+        assert pool.submit(abs, -1).result(60) == 1
+
+
+def test_what_others_have_a_future_of_goes_on() -> None:
+    told: syncyte.Queue[object] = syncyte.Queue()
+    with syncyte.InterpreterPool(3, warmup=None) as pool:
+        future = pool.submit(pool_tasks.wait_for_spinners, pool, told, "hand over")
+        said = [told.get(timeout=30) for _ in range(3)]
+        (inner,) = [item for item in said if isinstance(item, list)]
+        assert future.cancel()
+        time.sleep(0.3)
+        assert told.empty()
+        assert not any(each.done() for each in inner)
+        assert all(each.cancel() for each in inner)
+
+
+def test_what_a_task_left_to_itself_goes_on_when_it_is_stopped() -> None:
+    told: syncyte.Queue[str] = syncyte.Queue()
+    with syncyte.InterpreterPool(3, warmup=None) as pool:
+        future = pool.submit(pool_tasks.wait_for_spinners, pool, told, "forget")
+        assert [told.get(timeout=30) for _ in range(2)] == ["started", "started"]
+        time.sleep(0.1)  # so that it has let go of their futures
+        assert future.cancel()
+        time.sleep(0.3)
+        assert told.empty()
+        pool._core.interrupt()
+
+
+def test_two_tasks_broadcast_to_each_other() -> None:
+    told: syncyte.Queue[str] = syncyte.Queue()
+    with syncyte.InterpreterPool(2, warmup=None) as pool:
+        futures = [pool.submit(pool_tasks.broadcast_inside, pool, told) for _ in range(2)]
+        found = [future.result(60) for future in futures]
+        assert found[0] == found[1]
+        assert len(set(found[0])) == 2
+
+
 def test_a_time_limit_of_an_inner_task_leaves_the_outer_one_alone() -> None:
     def outer(pool: syncyte.InterpreterPool) -> str:
         try:
