@@ -195,7 +195,7 @@ def spin_inside(pool: Any, told: Any) -> None:
 
 
 def wait_for_spinners(pool: Any, told: Any, means: str) -> None:
-    """Wait in one of the usual ways for tasks of the pool, which say when they begin and when they are stopped."""
+    """Wait in one of the usual ways for tasks of the pool, which say when they begin and are stopped."""
     import concurrent.futures
 
     futures = [pool.submit(spin_and_tell, told) for _ in range(2)]
