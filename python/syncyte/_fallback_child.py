@@ -66,10 +66,10 @@ def dumps(value: object) -> bytes:
 
 def main(descriptor: int) -> None:
     """Serve until told to go: set up by the first frame, then a call with each."""
+    import _thread
     import builtins
     import pickle
     import signal
-    import threading
     import types
     from queue import SimpleQueue
 
@@ -95,7 +95,8 @@ def main(descriptor: int) -> None:
 
     # A task's descendants that outlive the task must not keep the parent waiting for the end of the socket.
     os.set_inheritable(descriptor, False)
-    threading.Thread(target=listen, daemon=True).start()
+    # Nor does it belong to the threads that tasks left, which are waited for.
+    _thread.start_new_thread(listen, ())
     _serve(descriptor, frames, setup)
 
 

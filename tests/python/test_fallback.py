@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import gc
 import logging
 import os
 import subprocess
@@ -262,6 +263,8 @@ def test_a_stuck_child_is_ended(refused: Any) -> None:
 
 
 def test_shared_things(refused: Any) -> None:
+    gc.collect()
+    pinned = syncyte._core._pinned_handles()  # tests that were here before may have left some
     with syncyte.InterpreterPool(1, warmup=None, fallback="main") as pool:
         buffer = syncyte.SharedBuffer(8)
         assert pool.submit(refused.fill, buffer, 3).result(_WAIT) == 8
@@ -273,7 +276,7 @@ def test_shared_things(refused: Any) -> None:
         with pytest.raises(TypeError, match="SharedBuffer belongs to the process"):
             pool.submit(refused.make_buffer, 16).result(_WAIT)
         assert pool.submit(refused.answer).result(_WAIT) == 42
-    assert syncyte._core._pinned_handles() == 0
+    assert syncyte._core._pinned_handles() <= pinned
 
 
 def test_each_worker_has_a_child_of_its_own(refused: Any) -> None:
