@@ -8,11 +8,13 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, InterpreterPoolExecutor, ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
 
 import syncyte
 from benchmarks import pool_tasks
-from benchmarks.harness import Bench, Contestant, Goal
+from benchmarks.harness import Bench, Contestant, Goal, Outcome
 
+ROOT = Path(__file__).resolve().parents[2]
 OURS, STOCK, PROCESSES, THREADS = (
     "syncyte.InterpreterPool",
     "InterpreterPoolExecutor",
@@ -41,6 +43,8 @@ def run(bench: Bench) -> None:
     web_mix(bench, pools)
     in_place(bench)
     warm_start(bench)
+    idle_cpu(bench)
+    worker_memory(bench)
 
 
 def contestants(
@@ -191,6 +195,7 @@ def web_mix(bench: Bench, pools: dict[str, Executor]) -> None:
         better="lower",
         reference=STOCK,
         rounds=3,
+        goals=[Goal(OURS, at_least=1, better_than=other) for other in (STOCK, PROCESSES, THREADS)],
     )
 
 
@@ -273,13 +278,108 @@ def warm_start(bench: Bench) -> None:
     )
 
 
+def idle_cpu(bench: Bench) -> None:
+    """What a pool of four that has nothing to do costs."""
+    seconds = 0.1 if bench.quick else 2
+    script = (
+        "import time, {module}\n"
+        "if __name__ == '__main__':\n"
+        "    pool = {code}\n"
+        "    list(pool.map(abs, range(100)))\n"
+        "    time.sleep(0.2)\n"
+        "    start = time.process_time()\n"
+        "    time.sleep({seconds})\n"
+        "    print((time.process_time() - start) / {seconds})\n"
+        "    pool.shutdown()\n"
+    )
+    contest = {
+        OURS: script.format(module="syncyte", code="syncyte.InterpreterPool(4)", seconds=seconds),
+        STOCK: script.format(
+            module="concurrent.futures",
+            code="concurrent.futures.InterpreterPoolExecutor(4)",
+            seconds=seconds,
+        ),
+    }
+    bench.compare(
+        "idle_cpu",
+        [Contestant(name, _in_process(text), ours=name == OURS) for name, text in contest.items()],
+        title="CPU time of four idle workers",
+        unit="ms/s",
+        better="lower",
+        reference=STOCK,
+        rounds=3,
+        warmup=0,
+        goals=[Goal(OURS, at_most=1)],
+    )
+
+
+def worker_memory(bench: Bench) -> None:
+    """What each further worker adds to private memory, beside an interpreter that does nothing."""
+    more = 2 if bench.quick else 8
+    script = (
+        "from benchmarks import bare, footprint\n"
+        "import gc, os, {module}\n"
+        "if __name__ == '__main__':\n"
+        "    def private():\n"
+        "        gc.collect()\n"
+        "        return footprint.of_process(os.getpid()).private\n"
+        "    {first}\n"
+        "    before = private()\n"
+        "    {more}\n"
+        "    print((private() - before) / {count} / 1000)\n"
+        "    {end}\n"
+    )
+
+    def our_script(warmup: str | None) -> str:
+        return script.format(
+            module="syncyte",
+            first=f"pool = syncyte.InterpreterPool(1, warmup={warmup!r}); pool.wait_ready()",
+            more=f"pool.resize({more + 1}); pool.wait_ready()",
+            count=more,
+            end="pool.shutdown()",
+        )
+
+    def plain_script(code: str) -> str:
+        return script.format(
+            module="threading",
+            first=f"made = bare.Bare(1, {code!r})",
+            more=f"others = bare.Bare({more}, {code!r})",
+            count=more,
+            end="made.close(); others.close()",
+        )
+
+    warmup = "import json, re"
+    idle, warm = f"{OURS}, without a warm-up", f"{OURS}, warm-up: {warmup}"
+    plain, imported = "a bare interpreter in a thread", f"the same after {warmup}"
+    contest = {
+        idle: our_script(None),
+        warm: our_script(warmup),
+        imported: plain_script(warmup),
+        plain: plain_script("pass"),
+    }
+    compared = bench.compare(
+        "worker_memory",
+        [Contestant(name, _in_process(text), ours=name in (idle, warm)) for name, text in contest.items()],
+        title="Private memory of one more idle worker",
+        unit="MB",
+        better="lower",
+        reference=plain,
+        rounds=3,
+        warmup=0,
+    )
+    medians = {name: summary.median for name, summary in compared.contestants.items()}
+    for ours_, bare_ in ((idle, plain), (warm, imported)):
+        beyond = medians[ours_] - medians[bare_]
+        compared.goals.append(Outcome(f"{ours_} ≤ {bare_} + 3 MB", beyond, beyond <= 3))
+
+
 def _in_process(script: str) -> Callable[[], float]:
     import subprocess
     import sys
 
     def milliseconds() -> float:
         found = subprocess.run(
-            [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60, cwd=ROOT
         )
         return float(found.stdout) * 1000
 
