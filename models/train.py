@@ -1,6 +1,6 @@
 """Trains the embedded model from models/corpus/ alone, on a CPU, with fixed seeds.
 
-    /usr/bin/python3 models/train.py [--steps 3200] [--threads 4] [--out build/model]
+    /usr/bin/python3 models/train.py [--steps 4500] [--threads 4] [--out build/model]
 
 Writes vocabulary.json, weights.pt, loss.json and loss.png into the output folder; export.py makes the GGUF.
 """
@@ -146,7 +146,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--steps", type=int, default=3200)
+    parser.add_argument("--steps", type=int, default=4500)
     parser.add_argument("--threads", type=int, default=min(4, os.cpu_count() or 1))
     parser.add_argument("--out", type=Path, default=Path("build/model"))
     return parser.parse_args()
