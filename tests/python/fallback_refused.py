@@ -15,6 +15,12 @@ class RefusedError(Exception):
     """Its class cannot be imported in the workers."""
 
 
+def threads() -> list[str]:
+    import threading
+
+    return [thread.name for thread in threading.enumerate()]
+
+
 def answer() -> int:
     return int(no_slot.answer)
 

@@ -569,6 +569,11 @@ def test_threads_end(refused: Any) -> None:
     _wait_for(lambda: _threads() <= before, "threads of the fallback live on")
 
 
+def test_a_child_has_no_threads_to_wait_for(refused: Any) -> None:
+    with syncyte.InterpreterPool(1, warmup=None, fallback="process") as pool:
+        assert pool.submit(refused.threads).result(_WAIT) == ["MainThread"]
+
+
 def test_many_interrupts_leave_nothing_behind(refused: Any) -> None:
     ended = {"ok": 0, "late": 0, "dropped": 0}
     for kind in _KINDS:
