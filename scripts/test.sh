@@ -22,6 +22,27 @@ run_pytest() {
     count_junit "$report"
 }
 
+# The Python tests of what is C++, with the module under AddressSanitizer and UndefinedBehaviorSanitizer. CPython
+# itself is as it always is: what the module's own code does is seen, on objects that come from malloc. The
+# module stands in a package of its own, of links to the sources.
+run_asan_py() {
+    say "Python tests (asan-py)"
+    local source package=$PWD/build/asan-py/package report=build/asan-py-tests.xml libraries
+    for source in python/syncyte/*; do
+        case "$source" in */_core*.so | */__pycache__) ;; *) ln -sfn "$PWD/$source" "$package/syncyte/" ;; esac
+    done
+    # Their order matters: the sanitizer looks for what throws exceptions when it starts.
+    libraries="$(gcc-16 -print-file-name=libasan.so) $(gcc-16 -print-file-name=libstdc++.so.6)"
+    local files=(tests/python/test_{buffer,channel_ends,convert,handles,model,model_async,model_interpreters}.py
+        tests/python/test_{pool,queue,queue_async,session,shared}.py)
+    [ $# -gt 0 ] && files=("$@")
+    rm -f "$report"
+    LD_PRELOAD=$libraries PYTHONPATH=$package PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \
+        .venv/bin/python -m pytest -q -p no:cacheprovider -m "not memory" --junit-xml "$report" "${files[@]}" ||
+        failed_parts+=" asan-py"
+    count_junit "$report"
+}
+
 # Adds the counts of a JUnit file to the totals; a run that left none counts as a failure.
 count_junit() {
     if [ ! -f "$1" ]; then tests_failed+=1; return; fi

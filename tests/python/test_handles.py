@@ -152,6 +152,7 @@ def test_bad_pickles_get_an_exception() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.memory
 def test_a_million_handles_passed_and_dropped() -> None:
     def pass_by_message(count: int) -> None:
         for i in range(count):

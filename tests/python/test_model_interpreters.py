@@ -189,6 +189,7 @@ def test_a_forked_child_is_told(tiny_model: Path) -> None:
     assert (status, tokens) == ("7", "2")
 
 
+@pytest.mark.memory
 def test_memory_comes_back(tiny_model: Path) -> None:
     done = run_script(
         """

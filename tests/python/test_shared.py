@@ -387,6 +387,7 @@ def test_travels_by_reference() -> None:
     assert copy.deepcopy(frozen) is frozen
 
 
+@pytest.mark.memory
 def test_memory_is_freed_and_references_return() -> None:
     text, number = "some text" * 3, 123456789
     value = {"a": [text, number, {"b": (text,)}], text: Agent("a", [text]), "p": Point(text, 1)}

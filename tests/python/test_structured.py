@@ -134,6 +134,7 @@ def test_choices(tiny: syncyte.Model) -> None:
         ({"json_schema": {"oneOf": [{"type": "integer"}, {"type": "number"}]}}, ValueError, "oneOf may both"),
         ({"json_schema": {"type": "integer", "minimum": 3, "maximum": 2}}, ValueError, "no whole number"),
         ({"json_schema": {"uniqueItems": True}}, ValueError, "'uniqueItems' cannot"),
+        ({"json_schema": {"type": "integer", "maximum": None}}, ValueError, "keyword 'maximum' is null"),
         ({"json_schema": False}, ValueError, "nothing satisfies"),
         ({"json_schema": {"enum": [float("nan")]}}, ValueError, "not JSON"),
         ({"json_schema": int | set}, TypeError, "cannot be made of"),

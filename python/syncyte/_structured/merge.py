@@ -121,6 +121,8 @@ class Merger:
             elif key in ("enum", "anyOf", "oneOf"):
                 own.setdefault(key, _listed(schema, key, path))
             elif key in _ABOUT:
+                if value is None:
+                    raise SchemaError(path, f"keyword {key!r} is null")
                 own[key] = value
             elif key == "additionalItems" or key in ("$ref", "allOf") or _is_annotation(key):
                 pass
