@@ -182,7 +182,8 @@ class ModelInfo(_Record):
     """Facts about an open model. Lengths are in tokens, ``size_bytes`` is that of all its tensors.
 
     ``context_length`` bounds one sequence, prompt and answer; ``cache_tokens`` all that run together;
-    ``max_sequences`` how many do.
+    ``max_sequences`` how many do. ``kv_type`` and ``flash_attention`` are as asked for when it was opened
+    (None: as libllama decides).
     """
 
     _fields = (
@@ -203,6 +204,8 @@ class ModelInfo(_Record):
         "max_sequences",
         "cache_tokens",
         "threads",
+        "kv_type",
+        "flash_attention",
         "has_chat_template",
     )
     __slots__ = _fields
@@ -224,6 +227,8 @@ class ModelInfo(_Record):
     max_sequences: int
     cache_tokens: int
     threads: int
+    kv_type: str
+    flash_attention: bool | None
     has_chat_template: bool
 
     def __init__(self, *values: object) -> None:

@@ -35,8 +35,17 @@ class Model(_core.Model):
     wait in line. ``threads``: threads that compute, at most (default: the cores this process may use);
     fewer while interpreters or other programs keep cores busy. ``max_waiting``: how many requests beyond
     ``max_sequences`` may be open; one more is refused with OverloadedError at once, so that whoever asks
-    can turn elsewhere or ask later (default: no limit). What is left out is as the first opener has it; a
-    value other than that is a ValueError.
+    can turn elsewhere or ask later (default: no limit).
+
+    ``kv_type``: what the KV cache holds, "f16" (the default), "f32", "q8_0" or "q4_0", or two for the keys
+    and values, as in "q8_0,f16"; quantised values need flash attention. ``flash_attention``: True or False;
+    None leaves it to libllama, which knows the machine. ``gpu_layers``: how many layers leave the CPU, -1
+    for all (default: all, where ggml finds an accelerator). ``devices``: the accelerators to use, by ggml's
+    names; an empty list is the CPU alone. ``rpc``: servers of libggml's RPC backend that take a part of the
+    model, as in ["10.0.0.2:50052"].
+
+    What is left out is as the first opener has it; a value other than that is a ValueError. Who asks for
+    another ``kv_type`` or ``flash_attention`` gets an engine of its own on the same weights.
 
     When the KV cache has no room for all that run, what nobody uses leaves it, and then the least urgent
     requests pause and go on later. OverloadedError from a request itself says that pinned prefixes leave no
@@ -45,7 +54,8 @@ class Model(_core.Model):
     A request with a ``seed`` that runs alone gives the same tokens every time. Beside others its logits may
     differ in their last bits, which changes the text only where two choices were that close.
 
-    Raises FileNotFoundError, OSError, or ModelError for a file that is not a usable model.
+    Raises FileNotFoundError, OSError, or ModelError for a file that is not a usable model, and for an RPC
+    server that does not answer.
     """
 
     __slots__ = ()
@@ -58,13 +68,30 @@ class Model(_core.Model):
         max_sequences: int | None = None,
         threads: int | None = None,
         max_waiting: int | None = None,
+        kv_type: str | None = None,
+        flash_attention: bool | None = None,
+        gpu_layers: int | None = None,
+        devices: Sequence[str] | None = None,
+        rpc: Sequence[str] | None = None,
     ) -> Self:
         """Opens the model, or joins those who have it open."""
         if path is None:
             from syncyte._embedded import embedded_model_path
 
             path = embedded_model_path()
-        return super().__new__(cls, path, context_length, max_sequences, threads, max_waiting)
+        return super().__new__(
+            cls,
+            path,
+            context_length,
+            max_sequences,
+            threads,
+            max_waiting,
+            kv_type,
+            flash_attention,
+            gpu_layers,
+            devices,
+            rpc,
+        )
 
     def generate(self, prompt: str | Sequence[int], **options: Unpack[GenerateOptions]) -> Completion:
         """Continues ``prompt`` (text, or tokens) and waits for all of it.

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "engine/endpoint.h"
 #include "engine/llama_guard.h"
 
 namespace syncyte {
@@ -12,6 +13,25 @@ namespace syncyte {
 namespace {
 
 constexpr std::uint32_t kOwnSequences = 2;
+
+ggml_type type_of(CacheType type) {
+    switch (type) {
+        case CacheType::kF32: return GGML_TYPE_F32;
+        case CacheType::kQ8_0: return GGML_TYPE_Q8_0;
+        case CacheType::kQ4_0: return GGML_TYPE_Q4_0;
+        case CacheType::kF16: break;
+    }
+    return GGML_TYPE_F16;
+}
+
+llama_flash_attn_type type_of(FlashAttention wanted) {
+    switch (wanted) {
+        case FlashAttention::kOff: return LLAMA_FLASH_ATTN_TYPE_DISABLED;
+        case FlashAttention::kOn: return LLAMA_FLASH_ATTN_TYPE_ENABLED;
+        case FlashAttention::kAuto: break;
+    }
+    return LLAMA_FLASH_ATTN_TYPE_AUTO;
+}
 
 llama_context_params params_of(const ContextOptions& options) {
     llama_context_params params = llama_context_default_params();
@@ -22,18 +42,23 @@ llama_context_params params_of(const ContextOptions& options) {
     params.n_threads = options.threads;
     params.n_threads_batch = options.threads;
     params.kv_unified = true;
+    params.type_k = type_of(options.cache_types.keys);
+    params.type_v = type_of(options.cache_types.values);
+    params.flash_attn_type = type_of(options.flash_attention);
     params.no_perf = true;
     return params;
 }
 
 }  // namespace
 
-Result<std::unique_ptr<Context>> LlamaContext::make(llama_model* model, const ContextOptions& options) {
+Result<std::unique_ptr<Context>> LlamaContext::make(llama_model* model, const std::vector<std::string>& rpc,
+                                                    const ContextOptions& options) {
     const LlamaGuard guard;
     std::unique_ptr<LlamaContext> made(new LlamaContext);
     llama_context_params params = params_of(options);
     params.abort_callback = [](void* self) { return static_cast<LlamaContext*>(self)->watch(); };
     params.abort_callback_data = made.get();
+    made->rpc_ = rpc;
     made->most_threads_ = options.threads;
     made->leaving_ = options.max_sequences;
     made->arriving_ = options.max_sequences + 1;
@@ -74,7 +99,7 @@ Result<void> LlamaContext::probe(std::int32_t threads) {
 }
 
 LlamaContext::~LlamaContext() {
-    if (context_ != nullptr) llama_free(context_);
+    if (context_ != nullptr && servers_answer(rpc_)) llama_free(context_);
 }
 
 Result<void> LlamaContext::step(std::span<const BatchRow> rows) {

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "base/core_budget.h"
@@ -16,7 +17,9 @@ namespace syncyte {
 
 class LlamaContext final : public Context {
   public:
-    static Result<std::unique_ptr<Context>> make(llama_model* model, const ContextOptions& options);
+    // `rpc`: the servers that hold a part of the model.
+    static Result<std::unique_ptr<Context>> make(llama_model* model, const std::vector<std::string>& rpc,
+                                                 const ContextOptions& options);
     ~LlamaContext() override;
 
     Result<void> step(std::span<const BatchRow> rows) override;
@@ -36,6 +39,7 @@ class LlamaContext final : public Context {
     Result<void> probe(std::int32_t threads);
 
     llama_context* context_ = nullptr;
+    std::vector<std::string> rpc_;
     std::size_t vocabulary_size_ = 0;
     bool can_fork_ = false;
     std::atomic<bool> interrupted_{false};

@@ -7,6 +7,8 @@
 #include <exception>
 #include <utility>
 
+#include "engine/devices.h"
+#include "engine/endpoint.h"
 #include "engine/gguf_check.h"
 #include "engine/llama_context.h"
 #include "engine/llama_guard.h"
@@ -61,8 +63,8 @@ ModelInfo describe(const llama_model* model) {
 
 class LlamaModel final : public Model {
   public:
-    explicit LlamaModel(llama_model* model)
-        : model_(model), vocab_(llama_model_get_vocab(model)), info_(describe(model)) {
+    LlamaModel(llama_model* model, std::vector<std::string> rpc)
+        : model_(model), vocab_(llama_model_get_vocab(model)), rpc_(std::move(rpc)), info_(describe(model)) {
         for (Token token = 0; token < info_.vocabulary_size; ++token) {
             if (llama_vocab_is_eog(vocab_, token)) end_tokens_.push_back(token);
             // What the tokenizer only recognises in text when asked to.
@@ -73,7 +75,9 @@ class LlamaModel final : public Model {
             }
         }
     }
-    ~LlamaModel() override { llama_model_free(model_); }
+    ~LlamaModel() override {
+        if (servers_answer(rpc_)) llama_model_free(model_);
+    }
 
     [[nodiscard]] const ModelInfo& info() const override { return info_; }
     [[nodiscard]] std::span<const Token> end_tokens() const override { return end_tokens_; }
@@ -88,7 +92,7 @@ class LlamaModel final : public Model {
                                        bool add_generation_prompt) const override;
     [[nodiscard]] Result<std::unique_ptr<Context>> make_context(
         const ContextOptions& options) const override {
-        return LlamaContext::make(model_, options);
+        return LlamaContext::make(model_, rpc_, options);
     }
 
   private:
@@ -101,6 +105,7 @@ class LlamaModel final : public Model {
 
     llama_model* model_;
     const llama_vocab* vocab_;
+    const std::vector<std::string> rpc_;
     ModelInfo info_;
     std::vector<Token> end_tokens_;
     std::vector<std::string> control_texts_;
@@ -220,7 +225,7 @@ Result<void> check_usable(const llama_model* model) {
 
 }  // namespace
 
-Result<std::shared_ptr<const Model>> load_llama_model(const std::string& path) {
+Result<std::shared_ptr<const Model>> load_llama_model(const std::string& path, const LoadOptions& options) {
     const auto named = [&path](Error error) {
         error.message = path + ": " + error.message;
         return std::unexpected(std::move(error));
@@ -228,11 +233,19 @@ Result<std::shared_ptr<const Model>> load_llama_model(const std::string& path) {
     if (Result<void> sound = check_gguf(path); !sound) return named(std::move(sound.error()));
     const LlamaGuard guard;
     try {
-        llama_model* loaded = llama_model_load_from_file(path.c_str(), llama_model_default_params());
+        llama_model_params params = llama_model_default_params();
+        if (options.gpu_layers) params.n_gpu_layers = *options.gpu_layers;
+        Result<std::vector<ggml_backend_dev_t>> devices;
+        if (options.devices || !options.rpc.empty()) {
+            devices = find_devices(options.devices, options.rpc);
+            if (!devices) return std::unexpected(std::move(devices.error()));
+            params.devices = devices->data();
+        }
+        llama_model* loaded = llama_model_load_from_file(path.c_str(), params);
         if (loaded == nullptr) {
             return named(Error(ErrorCode::kModel, "not a usable model: " + LlamaGuard::messages()));
         }
-        auto model = std::make_shared<LlamaModel>(loaded);
+        auto model = std::make_shared<LlamaModel>(loaded, options.rpc);
         if (Result<void> usable = check_usable(loaded); !usable) return named(std::move(usable.error()));
         return model;
     } catch (const std::exception& caught) {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "engine/context_options.h"
 
 namespace syncyte {
 
@@ -37,13 +38,6 @@ struct ModelInfo {
     std::int32_t kv_heads = 0;
     std::int32_t trained_context = 0;  // tokens
     bool adds_bos = false;
-};
-
-struct ContextOptions {
-    std::int32_t cells = 0;  // KV room in tokens, shared by all sequences
-    std::int32_t max_sequences = 0;
-    std::int32_t rows_per_step = 0;
-    std::int32_t threads = 1;
 };
 
 // One token of a batch step.

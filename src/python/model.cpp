@@ -53,26 +53,63 @@ PyObject* str_of(const std::string& bytes) {
     return PyUnicode_DecodeUTF8(bytes.data(), static_cast<Py_ssize_t>(bytes.size()), "replace");
 }
 
-PyObject* model_new(PyTypeObject* type, PyObject* args, PyObject* /*keywords*/) {
-    PyObject* path_bytes = nullptr;
+// What syncyte.Model(...) hands on, in this order: None where the user said nothing.
+struct OpenArguments {
     PyObject* context_length = nullptr;
     PyObject* max_sequences = nullptr;
     PyObject* threads = nullptr;
     PyObject* max_waiting = nullptr;
-    if (PyArg_ParseTuple(args, "O&OOOO:Model", PyUnicode_FSConverter, &path_bytes, &context_length,
-                         &max_sequences, &threads, &max_waiting) == 0) {
+    PyObject* kv_type = nullptr;
+    PyObject* flash_attention = nullptr;
+    PyObject* gpu_layers = nullptr;
+    PyObject* devices = nullptr;
+    PyObject* rpc = nullptr;
+};
+
+bool read_cache_types(PyObject* object, std::optional<CacheTypes>& value) {
+    if (object == Py_None) return true;
+    const auto text = text_of(object, "kv_type");
+    if (!text) return false;
+    value = cache_types_named(*text);
+    if (value) return true;
+    PyErr_Format(
+        PyExc_ValueError,
+        "kv_type must be \"f16\", \"f32\", \"q8_0\" or \"q4_0\", or two of them for keys and values, as "
+        "in \"q8_0,f16\"; not %R",
+        object);
+    return false;
+}
+
+bool read_model_options(const OpenArguments& given, ModelOptions& options) {
+    std::optional<bool> flash;
+    if (!optional_int(given.context_length, "context_length", options.context_length) ||
+        !optional_int(given.max_sequences, "max_sequences", options.max_sequences) ||
+        !optional_int(given.threads, "threads", options.threads) ||
+        !optional_int(given.max_waiting, "max_waiting", options.max_waiting) ||
+        !read_cache_types(given.kv_type, options.cache_types) ||
+        !optional_bool(given.flash_attention, "flash_attention", flash) ||
+        !optional_int(given.gpu_layers, "gpu_layers", options.gpu_layers) ||
+        !optional_texts(given.devices, "devices", options.devices) ||
+        !optional_texts(given.rpc, "rpc", options.rpc)) {
+        return false;
+    }
+    if (flash) options.flash_attention = *flash ? FlashAttention::kOn : FlashAttention::kOff;
+    return true;
+}
+
+PyObject* model_new(PyTypeObject* type, PyObject* args, PyObject* /*keywords*/) {
+    PyObject* path_bytes = nullptr;
+    OpenArguments given;
+    if (PyArg_ParseTuple(args, "O&OOOOOOOOO:Model", PyUnicode_FSConverter, &path_bytes, &given.context_length,
+                         &given.max_sequences, &given.threads, &given.max_waiting, &given.kv_type,
+                         &given.flash_attention, &given.gpu_layers, &given.devices, &given.rpc) == 0) {
         return nullptr;
     }
     const std::string path(PyBytes_AS_STRING(path_bytes),
                            static_cast<std::size_t>(PyBytes_GET_SIZE(path_bytes)));
     Py_DECREF(path_bytes);
     ModelOptions options;
-    if (!optional_int(context_length, "context_length", options.context_length) ||
-        !optional_int(max_sequences, "max_sequences", options.max_sequences) ||
-        !optional_int(threads, "threads", options.threads) ||
-        !optional_int(max_waiting, "max_waiting", options.max_waiting)) {
-        return nullptr;
-    }
+    if (!read_model_options(given, options)) return nullptr;
     Result<Ref<SharedModel>> model = [&] {
         const Detached detached;
         return SharedModel::open(path, options);
@@ -253,7 +290,12 @@ PyObject* model_info(PyObject* object, PyObject*) {
         {"cache_tokens", static_cast<std::uint64_t>(model->limits().cells)},
         {"threads", static_cast<std::uint64_t>(model->threads())},
     };
-    bool good = set_item(dict, "adds_bos", PyBool_FromLong(info.adds_bos ? 1 : 0));
+    const FlashAttention flash = model->flash_attention();
+    PyObject* flash_wanted =
+        flash == FlashAttention::kAuto ? Py_NewRef(Py_None) : PyBool_FromLong(flash == FlashAttention::kOn);
+    bool good = set_item(dict, "flash_attention", flash_wanted);
+    good = good && set_item(dict, "kv_type", str_of(to_string(model->cache_types())));
+    good = good && set_item(dict, "adds_bos", PyBool_FromLong(info.adds_bos ? 1 : 0));
     for (const auto& [key, text] : texts) good = good && set_item(dict, key, str_of(*text));
     for (const auto& [key, number] : numbers) {
         good = good && set_item(dict, key, PyLong_FromUnsignedLongLong(number));

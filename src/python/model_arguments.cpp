@@ -39,6 +39,28 @@ bool optional_int(PyObject* object, const char* what, std::optional<std::int32_t
     return true;
 }
 
+bool optional_bool(PyObject* object, const char* what, std::optional<bool>& value) {
+    value.reset();
+    if (object == Py_None) return true;
+    if (!PyBool_Check(object)) {
+        PyErr_Format(PyExc_TypeError, "%s must be bool or None, not %T", what, object);
+        return false;
+    }
+    value = object == Py_True;
+    return true;
+}
+
+bool optional_texts(PyObject* object, const char* what, std::optional<std::vector<std::string>>& value) {
+    value.reset();
+    if (object == Py_None) return true;
+    if (!PyList_Check(object) && !PyTuple_Check(object)) {
+        PyErr_Format(PyExc_TypeError, "%s must be a list of str or None, not %T", what, object);
+        return false;
+    }
+    value = texts_of(object, what);
+    return value.has_value();
+}
+
 std::optional<std::vector<Token>> tokens_of(PyObject* object, const Model& model) {
     PyObject* items = PySequence_Fast(object, "tokens must be a list of int");
     if (items == nullptr) return std::nullopt;

@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "base/cpu.h"
+#include "engine/endpoint.h"
 #include "engine/llama_model.h"
 #include "scheduler/engine_thread.h"
 #include "scheduler/grammar_cache.h"
@@ -28,6 +29,7 @@ constexpr std::int32_t kDefaultSequences = 16;
 constexpr std::int32_t kMostSequences = 256;  // libllama's limit
 constexpr std::int32_t kMostThreads = 512;    // ggml's limit
 constexpr std::int32_t kMostContext = 1 << 24;
+constexpr std::int32_t kMostLayers = 100'000;
 constexpr std::int32_t kDefaultCells = 4096;  // more only for a longer context_length
 constexpr std::int32_t kRowsPerStep = 128;
 
@@ -72,7 +74,24 @@ Result<void> check_ranges(const ModelOptions& options) {
     if (auto fits = check_range("max_sequences", options.max_sequences, 1, kMostSequences); !fits)
         return fits;
     if (auto fits = check_range("threads", options.threads, 1, kMostThreads); !fits) return fits;
+    if (auto fits = check_range("gpu_layers", options.gpu_layers, -1, kMostLayers); !fits) return fits;
+    if (options.cache_types && need_flash_attention(*options.cache_types) &&
+        options.flash_attention == FlashAttention::kOff) {
+        return failure(ErrorCode::kInvalidArgument,
+                       "kv_type=\"" + to_string(*options.cache_types) +
+                           "\" needs flash attention: leave flash_attention out, or quantise the keys only "
+                           "(\"q8_0,f16\")");
+    }
+    for (const std::string& server : options.rpc.value_or(std::vector<std::string>())) {
+        if (auto fits = check_endpoint(server); !fits) return fits;
+    }
     return check_range("max_waiting", options.max_waiting, 0, std::numeric_limits<std::int32_t>::max());
+}
+
+LoadOptions load_options(const ModelOptions& options) {
+    return {.gpu_layers = options.gpu_layers,
+            .devices = options.devices,
+            .rpc = options.rpc.value_or(std::vector<std::string>())};
 }
 
 Result<void> check_same(const char* name, const std::optional<std::int32_t>& wanted, std::int32_t actual) {
@@ -83,11 +102,25 @@ Result<void> check_same(const char* name, const std::optional<std::int32_t>& wan
                                                     "; leave the option out, or close the model first");
 }
 
+// Where the weights are is decided once: they are not read again for who wants them elsewhere.
+Result<void> check_same_place(const ModelOptions& wanted, const LoadOptions& actual) {
+    const char* other = nullptr;
+    if (wanted.gpu_layers && wanted.gpu_layers != actual.gpu_layers) other = "gpu_layers";
+    if (wanted.devices && wanted.devices != actual.devices) other = "devices";
+    if (wanted.rpc && *wanted.rpc != actual.rpc) other = "rpc";
+    if (other == nullptr) return {};
+    return failure(ErrorCode::kInvalidArgument, std::string("this process has the model open with other ") +
+                                                    other +
+                                                    "; leave the option out, or close the model first");
+}
+
 }  // namespace
 
 struct SharedModel::Core {
     std::string path;
     std::int32_t threads = 1;
+    CacheTypes cache_types;
+    FlashAttention flash_attention = FlashAttention::kAuto;
     std::shared_ptr<const Model> model;
     std::shared_ptr<Scheduler> scheduler;
     GrammarCache grammars;
@@ -120,22 +153,26 @@ class ModelRegistry {
         if (!file) return std::unexpected(file.error());
 
         std::unique_lock lock(mutex_);
-        while (true) {
-            const auto found = entries_.find(*file);
-            if (found == entries_.end()) break;
-            if (auto core = found->second.core.lock()) return join(std::move(core), options);
-            if (!found->second.loading) break;
-            loaded_.wait(lock);
+        loaded_.wait(lock, [&] { return !entries_.contains(*file) || !entries_[*file].loading; });
+        std::erase_if(entries_, [](auto& entry) { return entry.second.forgotten(); });
+        Entry& entry = entries_[*file];
+        const std::shared_ptr<const Model> weights = entry.weights.lock();
+        if (weights && !entry.engines.empty()) {
+            if (auto same = check_same_place(options, entry.place); !same) {
+                return std::unexpected(std::move(same.error()));
+            }
+            if (auto core = entry.fitting(options)) return join(std::move(core), options);
         }
-        std::erase_if(entries_, [](const auto& e) { return !e.second.loading && e.second.core.expired(); });
-        entries_[*file].loading = true;
+        entry.loading = true;
         lock.unlock();
-        Result<std::shared_ptr<SharedModel::Core>> core = load(path, options);
+        Result<std::shared_ptr<SharedModel::Core>> core = load(path, options, weights);
         lock.lock();
+        // Nobody else touches an entry while it is loading.
+        entry.loading = false;
         if (core) {
-            entries_[*file] = {.core = *core, .loading = false};
-        } else {
-            entries_.erase(*file);
+            if (!weights) entry.place = load_options(options);
+            entry.weights = (*core)->model;
+            entry.engines.emplace_back(*core);
         }
         loaded_.notify_all();
         lock.unlock();
@@ -144,9 +181,30 @@ class ModelRegistry {
     }
 
   private:
+    // A file: its weights, and the engines that use them, which differ in how they keep the KV cache.
     struct Entry {
-        std::weak_ptr<SharedModel::Core> core;
+        std::weak_ptr<const Model> weights;
+        LoadOptions place;
+        std::vector<std::weak_ptr<SharedModel::Core>> engines;
         bool loading = false;
+
+        // Nobody uses it, and nobody is loading it. Drops engines that are gone.
+        bool forgotten() {
+            std::erase_if(engines, [](const auto& engine) { return engine.expired(); });
+            return engines.empty() && !loading;
+        }
+
+        // The engine that is as wanted, the oldest first.
+        [[nodiscard]] std::shared_ptr<SharedModel::Core> fitting(const ModelOptions& wanted) const {
+            for (const auto& engine : engines) {
+                auto core = engine.lock();
+                if (core && (!wanted.cache_types || *wanted.cache_types == core->cache_types) &&
+                    (!wanted.flash_attention || *wanted.flash_attention == core->flash_attention)) {
+                    return core;
+                }
+            }
+            return nullptr;
+        }
     };
 
     static Result<Ref<SharedModel>> join(std::shared_ptr<SharedModel::Core> core,
@@ -160,9 +218,12 @@ class ModelRegistry {
         return Ref<SharedModel>::adopt(new SharedModel(std::move(core)));
     }
 
+    // On `weights`, if there are any.
     static Result<std::shared_ptr<SharedModel::Core>> load(const std::string& path,
-                                                           const ModelOptions& options) {
-        Result<std::shared_ptr<const Model>> model = load_llama_model(path);
+                                                           const ModelOptions& options,
+                                                           std::shared_ptr<const Model> weights) {
+        Result<std::shared_ptr<const Model>> model = std::move(weights);
+        if (*model == nullptr) model = load_llama_model(path, load_options(options));
         if (!model) return std::unexpected(std::move(model.error()));
         SchedulerOptions limits;
         limits.max_sequences = options.max_sequences.value_or(kDefaultSequences);
@@ -177,11 +238,15 @@ class ModelRegistry {
 
         auto core = std::make_shared<SharedModel::Core>();
         core->threads = options.threads.value_or(usable_cores());
+        core->cache_types = options.cache_types.value_or(CacheTypes{});
+        core->flash_attention = options.flash_attention.value_or(FlashAttention::kAuto);
         auto context =
             (*model)->make_context({.cells = limits.cells,
                                     .max_sequences = Scheduler::context_sequences(limits.max_sequences),
                                     .rows_per_step = limits.rows_per_step,
-                                    .threads = core->threads});
+                                    .threads = core->threads,
+                                    .cache_types = core->cache_types,
+                                    .flash_attention = core->flash_attention});
         if (!context) {
             context.error().message = path + ": " + context.error().message;
             return std::unexpected(std::move(context.error()));
@@ -214,6 +279,10 @@ const std::string& SharedModel::path() const { return core_->path; }
 std::int32_t SharedModel::threads() const { return core_->threads; }
 
 const SchedulerOptions& SharedModel::limits() const { return core_->scheduler->options(); }
+
+const CacheTypes& SharedModel::cache_types() const { return core_->cache_types; }
+
+FlashAttention SharedModel::flash_attention() const { return core_->flash_attention; }
 
 SchedulerStats SharedModel::stats() const { return core_->scheduler->stats(); }
 

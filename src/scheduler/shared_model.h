@@ -6,9 +6,11 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/error.h"
 #include "base/ref.h"
+#include "engine/context_options.h"
 #include "engine/grammar_machine.h"
 #include "engine/model.h"
 #include "scheduler/request.h"
@@ -22,6 +24,13 @@ struct ModelOptions {
     std::optional<std::int32_t> max_sequences;   // 1 to 256; default 16
     std::optional<std::int32_t> threads;         // 1 to 512; default: the cores this process may use
     std::optional<std::int32_t> max_waiting;     // requests beyond max_sequences; default: no limit
+    // Of the KV cache. Who asks for other than what is there gets an engine of its own, on the same weights.
+    std::optional<CacheTypes> cache_types;          // default: f16
+    std::optional<FlashAttention> flash_attention;  // default: as libllama decides
+    // Where the weights go, as in LoadOptions.
+    std::optional<std::int32_t> gpu_layers;           // -1 to 100000
+    std::optional<std::vector<std::string>> devices;  // accelerators of this machine
+    std::optional<std::vector<std::string>> rpc;      // "host:port" of servers
 };
 
 // One user's hold on a model. Any thread. The weights go when the last hold and the last request are gone.
@@ -29,7 +38,8 @@ class SharedModel : public RefCounted {
   public:
     // Loads the file, or joins whoever has it open. Same file means same device, inode, size and time of
     // change. Takes as long as reading it. kNotFound, kIo, kModel as load_llama_model(); kInvalidArgument: an
-    // option out of range, or other than what the file is open with.
+    // option out of range, or other than what the file is open with, or quantised values in the KV cache
+    // without flash attention.
     static Result<Ref<SharedModel>> open(const std::string& path, const ModelOptions& options);
     // A hold of its own on the same model.
     [[nodiscard]] Ref<SharedModel> again() const;
@@ -38,6 +48,8 @@ class SharedModel : public RefCounted {
     [[nodiscard]] const std::string& path() const;  // absolute, as first opened
     [[nodiscard]] std::int32_t threads() const;
     [[nodiscard]] const SchedulerOptions& limits() const;
+    [[nodiscard]] const CacheTypes& cache_types() const;
+    [[nodiscard]] FlashAttention flash_attention() const;
     [[nodiscard]] SchedulerStats stats() const;
 
     // A grammar in GBNF for requests to this model; the one of the same text as before where that is still
@@ -56,7 +68,7 @@ class SharedModel : public RefCounted {
     const std::shared_ptr<Core> core_;
 };
 
-// Models whose weights are in memory right now. For tests and statistics.
+// Engines that are open right now, and their weights in memory. For tests and statistics.
 std::size_t open_models();
 
 }  // namespace syncyte

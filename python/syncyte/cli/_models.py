@@ -1,15 +1,14 @@
 """The options that choose and set up a model, shared by the commands."""
 
+import argparse
 from typing import TYPE_CHECKING, Any, cast
 
 from syncyte.cli._arguments import CommandError, usage_error, whole_number
 
 if TYPE_CHECKING:
-    import argparse
-
     import syncyte
 
-_SETTINGS = ("context_length", "max_sequences", "threads")
+_SETTINGS = ("context_length", "max_sequences", "threads", "kv_type", "flash_attention", "gpu_layers")
 
 
 def add_to(group: argparse._ArgumentGroup) -> None:
@@ -27,6 +26,23 @@ def add_to(group: argparse._ArgumentGroup) -> None:
         "--max-sequences", metavar="N", type=number, help="how many answers one step may advance"
     )
     group.add_argument("--threads", metavar="N", type=number, help="threads that compute for the model")
+    group.add_argument(
+        "--kv-type",
+        metavar="TYPE",
+        help="what the KV cache holds: f16 (default), f32, q8_0, q4_0, or two for keys and values: q8_0,f16",
+    )
+    group.add_argument(
+        "--flash-attention",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="have flash attention, or not; otherwise libllama decides",
+    )
+    group.add_argument(
+        "--gpu-layers",
+        metavar="N",
+        type=cast("Any", whole_number(0)),
+        help="layers that leave the CPU (default: all, where there is an accelerator)",
+    )
 
 
 def settings(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -1,0 +1,149 @@
+"""How a model is loaded: what its KV cache holds, flash attention, devices, servers."""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tiny_gguf import write_tiny_gguf
+
+import syncyte
+from syncyte import _core
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its heads are 32 wide: as many numbers as a quantised block of the KV cache has."""
+    return write_tiny_gguf(tmp_path_factory.mktemp("models") / "wide.gguf", embedding=128, heads=4)
+
+
+def greedy(model: syncyte.Model, prompt: str = "the other word that they have had") -> list[int]:
+    return model.generate(prompt, max_tokens=24, temperature=0, ignore_eos=True).tokens
+
+
+@pytest.mark.parametrize("kv_type", ["f16", "f32", "q8_0", "q4_0", "q8_0,f16", "f16,q8_0"])
+def test_kv_types(path: Path, kv_type: str) -> None:
+    with syncyte.Model(path, threads=1, kv_type=kv_type) as model:
+        assert model.info.kv_type == kv_type
+        assert model.info.flash_attention is None
+        assert len(greedy(model)) == 24
+        # Together, past a gathering of cells and with forks, as alone.
+        prompts = [f"the {word} that" for word in ("one", "two", "other", "out", "all", "her")]
+        streams = [model.stream(p, max_tokens=40, temperature=0, ignore_eos=True) for p in prompts]
+        for stream in streams:
+            assert len("".join(stream)) > 0
+            assert len(stream.completion.tokens) == 40
+
+
+def test_wider_numbers_change_little(path: Path) -> None:
+    with (
+        syncyte.Model(path, threads=1) as plain,
+        syncyte.Model(path, threads=1, kv_type="f32") as wide,
+        syncyte.Model(path, threads=1, kv_type="q4_0") as narrow,
+    ):
+        prompt = "the other word that they have had"
+        values = [
+            m.generate(prompt, max_tokens=1, temperature=0, logprobs=1).logprobs[0].logprob
+            for m in (plain, wide, narrow)
+        ]
+        assert values[0] == pytest.approx(values[1], abs=0.02)
+        assert values[2] != values[1]  # four bits do show
+
+
+@pytest.mark.parametrize("flash", [True, False])
+def test_flash_attention(path: Path, flash: bool) -> None:
+    with syncyte.Model(path, threads=1, flash_attention=flash) as model:
+        assert model.info.flash_attention is flash
+        assert len(greedy(model)) == 24
+
+
+def test_quantised_values_need_flash_attention(path: Path) -> None:
+    for kv_type in ("q8_0", "q4_0", "f16,q8_0"):
+        with pytest.raises(ValueError, match="needs flash attention"):
+            syncyte.Model(path, kv_type=kv_type, flash_attention=False)
+    with syncyte.Model(path, threads=1, kv_type="q8_0,f16", flash_attention=False) as model:
+        assert len(greedy(model)) == 24
+
+
+def test_a_cache_type_that_does_not_fit_the_model(tiny_model: Path) -> None:
+    # Heads of 16 numbers, blocks of 32.
+    with pytest.raises(syncyte.ModelError, match=r"no context.*block size"):
+        syncyte.Model(tiny_model, threads=1, kv_type="q8_0")
+    with syncyte.Model(tiny_model, threads=1) as model:
+        assert model.info.kv_type == "f16"
+
+
+def test_another_cache_is_another_engine_on_the_same_weights(path: Path) -> None:
+    engines = _core._open_models()
+    with syncyte.Model(path, threads=1) as plain:
+        assert _core._open_models() == engines + 1
+        with syncyte.Model(path, threads=1, kv_type="f16") as same, syncyte.Model(path) as left_out:
+            assert _core._open_models() == engines + 1
+            assert same.info == left_out.info == plain.info
+        with syncyte.Model(path, threads=1, kv_type="q8_0", max_sequences=3) as other:
+            assert _core._open_models() == engines + 2
+            with syncyte.Model(path, kv_type="q8_0") as joined:
+                assert joined.info.max_sequences == 3
+            with pytest.raises(ValueError, match="max_sequences=3, not 4"):
+                syncyte.Model(path, kv_type="q8_0", max_sequences=4)
+            assert other.info.kv_type == "q8_0"
+            assert greedy(plain) == greedy(plain)
+            plain.close()
+            assert len(greedy(other)) == 24  # the weights stay as long as anybody has them
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"kv_type": "q5"}, ValueError, "kv_type must be"),
+        ({"kv_type": ""}, ValueError, "kv_type must be"),
+        ({"kv_type": "\udc80"}, ValueError, "lone surrogate"),
+        ({"kv_type": 8}, TypeError, "kv_type must be str"),
+        ({"flash_attention": 1}, TypeError, "flash_attention must be bool or None"),
+        ({"gpu_layers": "all"}, TypeError, "gpu_layers must be int"),
+        ({"gpu_layers": -2}, ValueError, "gpu_layers must be -1 to"),
+        ({"devices": "CUDA0"}, TypeError, "devices must be a list"),
+        ({"devices": [1]}, TypeError, "devices must be str"),
+        ({"devices": ["no such device"]}, ValueError, 'no device "no such device"'),
+        ({"rpc": "localhost:1"}, TypeError, "rpc must be a list"),
+        ({"rpc": ["localhost"]}, ValueError, '"host:port"'),
+        ({"rpc": ["localhost:99999"]}, ValueError, '"host:port"'),
+    ],
+)
+def test_what_is_refused(path: Path, options: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        syncyte.Model(path, **options)
+
+
+def test_the_cpu_alone(path: Path) -> None:
+    with syncyte.Model(path, threads=1, gpu_layers=0, devices=[]) as model:
+        assert len(greedy(model)) == 24
+        with syncyte.Model(path) as joined:
+            assert joined.info == model.info
+        with pytest.raises(ValueError, match="other gpu_layers"):
+            syncyte.Model(path, gpu_layers=3)
+        with pytest.raises(ValueError, match="other rpc"):
+            syncyte.Model(path, rpc=["127.0.0.1:1"])
+
+
+def test_servers_that_are_not_there(path: Path) -> None:
+    with socket.socket() as bound:  # its port is nobody else's, and nobody listens
+        bound.bind(("127.0.0.1", 0))
+        endpoint = f"127.0.0.1:{bound.getsockname()[1]}"
+        start = time.monotonic()
+        with pytest.raises(syncyte.ModelError, match=r"RPC"):
+            syncyte.Model(path, rpc=[endpoint])
+        assert time.monotonic() - start < 20
+
+
+def test_a_server_that_says_nothing(path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        start = time.monotonic()
+        with pytest.raises(syncyte.ModelError, match=r"RPC"):
+            syncyte.Model(path, rpc=[f"127.0.0.1:{mute.getsockname()[1]}"])
+        assert time.monotonic() - start < 30
