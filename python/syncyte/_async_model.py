@@ -31,13 +31,18 @@ async def _ready(request: _core.Request, *, finished: bool) -> None:
         raise
 
 
-async def finished(model: Model, request: _core.Request, read: Reader | None = None) -> Completion:
-    """The whole answer. Cancelling the task cancels the request."""
+async def settled(request: _core.Request) -> None:
+    """Waits until finish() does not wait any more. Cancelling the task cancels the request."""
     try:
         await _ready(request, finished=True)
     except BaseException:
         request.cancel()
         raise
+
+
+async def finished(model: Model, request: _core.Request, read: Reader | None = None) -> Completion:
+    """The whole answer. Cancelling the task cancels the request."""
+    await settled(request)
     return completion_of(model, request, *request.finish(), read)
 
 

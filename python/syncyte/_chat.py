@@ -92,7 +92,7 @@ def chat_tokens(
                 messages = tools.tell(messages)
         elif tools is not None and tools.choice != "none":
             listed = tools.listed
-    messages, marker = _break_control_texts(model, messages, template)
+    messages, marker = break_control_texts(model, messages, template)
     text = _render(model, template, messages, bos, str(info["eos_text"]), listed)
     # A template may write the begin-of-sequence token itself.
     add_special = not (bos and text.startswith(bos))
@@ -111,7 +111,7 @@ def tokens_after(
     """
     template = str(info["chat_template"])
     bos, eos = str(info["bos_text"]), str(info["eos_text"])
-    messages, marker = _break_control_texts(model, messages, template)
+    messages, marker = break_control_texts(model, messages, template)
     before = _render(model, template, messages[:answer], bos, eos, None)
     told = before + messages[answer]["content"]
     whole = _render(model, template, messages, bos, eos, None)
@@ -124,7 +124,7 @@ def tokens_after(
     return tokens
 
 
-def _break_control_texts(
+def break_control_texts(
     model: _core.Model, messages: list[dict[str, Any]], template: str
 ) -> tuple[list[dict[str, Any]], str]:
     """Puts a marker into every control token's text inside a message: there the rendered text is cut."""

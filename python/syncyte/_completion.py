@@ -183,7 +183,8 @@ class ModelInfo(_Record):
 
     ``context_length`` bounds one sequence, prompt and answer; ``cache_tokens`` all that run together;
     ``max_sequences`` how many do. ``kv_type`` and ``flash_attention`` are as asked for when it was opened
-    (None: as libllama decides).
+    (None: as libllama decides). ``generates`` is False for a model that is for embed() or rerank() only;
+    ``pooling`` is what its file asks for: "mean", "cls", "last", "rank" or "none".
     """
 
     _fields = (
@@ -206,6 +207,8 @@ class ModelInfo(_Record):
         "threads",
         "kv_type",
         "flash_attention",
+        "generates",
+        "pooling",
         "has_chat_template",
     )
     __slots__ = _fields
@@ -229,6 +232,8 @@ class ModelInfo(_Record):
     threads: int
     kv_type: str
     flash_attention: bool | None
+    generates: bool
+    pooling: str
     has_chat_template: bool
 
     def __init__(self, *values: object) -> None:

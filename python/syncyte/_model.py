@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from syncyte._async_model import AsyncStream
     from syncyte._completion import ToolCall
+    from syncyte._core import SharedBuffer
+    from syncyte._embedding import Pooling
     from syncyte._generate_options import GenerateOptions
     from syncyte._prefix import Prefix
     from syncyte._session import Session
@@ -213,6 +215,57 @@ class Model(_core.Model):
             self,
             *self._chat_request("astream_chat", messages, tools, tool_choice, parallel_tool_calls, options),
         )
+
+    def embed(
+        self, texts: Sequence[str], *, normalize: bool = True, pooling: Pooling | None = None
+    ) -> SharedBuffer:
+        """A vector of each text: a SharedBuffer of float32 with the shape (texts, numbers).
+
+        ``normalize``: to a length of one, so that the dot product of two is their cosine. ``pooling``: how
+        the vectors of a text's tokens become one, "mean", "cls" (the first) or "last"; by default as the
+        model's file says, and "mean" where it says nothing, as those of generative models. Texts are computed
+        many at a time, beside what generates. Control tokens in a text are plain text.
+
+        ValueError for a text that is empty or longer than ``info.context_length``, and for a model that
+        ranks texts.
+        """
+        from syncyte import _embedding
+
+        return _embedding.buffer_of(_embedding.request(self, texts, normalize, pooling))
+
+    async def aembed(
+        self, texts: Sequence[str], *, normalize: bool = True, pooling: Pooling | None = None
+    ) -> SharedBuffer:
+        """As embed(), for asyncio: the loop goes on meanwhile. Cancelling the task cancels the request."""
+        from syncyte import _async_model, _embedding
+
+        request = _embedding.request(self, texts, normalize, pooling)
+        await _async_model.settled(request)
+        return _embedding.buffer_of(request)
+
+    def rerank(self, query: str, documents: Sequence[str]) -> list[tuple[int, float]]:
+        """The documents by how well they answer ``query``: (index, score), the best first.
+
+        A model made to rank reads query and document together; its scores are of any size. With an embedding
+        model the score is the cosine of their embeddings. Scores of different models do not compare. Equal
+        ones stay in the order given.
+
+        ValueError for a model that is neither, and for texts that are too long.
+        """
+        from syncyte import _embedding
+
+        ranking = _embedding.Ranking(self, query, documents)
+        ranking.request.finish()
+        return ranking.result()
+
+    async def arerank(self, query: str, documents: Sequence[str]) -> list[tuple[int, float]]:
+        """As rerank(), for asyncio."""
+        from syncyte import _async_model, _embedding
+
+        ranking = _embedding.Ranking(self, query, documents)
+        await _async_model.settled(ranking.request)
+        ranking.request.finish()
+        return ranking.result()
 
     def session(self, system: str | None = None, **options: Unpack[GenerateOptions]) -> Session:
         """A conversation: session.send("...") answers, and sees what was said before.

@@ -44,6 +44,24 @@ std::string to_string(const CacheTypes& types) {
     return text;
 }
 
+std::optional<Pooling> pooling_named(std::string_view text) {
+    for (const Pooling pooling : {Pooling::kMean, Pooling::kCls, Pooling::kLast, Pooling::kRank}) {
+        if (text == to_string(pooling)) return pooling;
+    }
+    return std::nullopt;
+}
+
+const char* to_string(Pooling pooling) {
+    switch (pooling) {
+        case Pooling::kMean: return "mean";
+        case Pooling::kCls: return "cls";
+        case Pooling::kLast: return "last";
+        case Pooling::kRank: return "rank";
+        case Pooling::kNone: break;
+    }
+    return "none";
+}
+
 bool need_flash_attention(const CacheTypes& types) {
     return types.values == CacheType::kQ8_0 || types.values == CacheType::kQ4_0;
 }

@@ -29,6 +29,14 @@ bool need_flash_attention(const CacheTypes& types);
 // kAuto: as libllama decides for the machine.
 enum class FlashAttention : std::uint8_t { kAuto, kOff, kOn };
 
+// How the vectors of a text's tokens become one vector of the text. kNone: a context that gives logits.
+// kRank: the scores of a model that was made to rank.
+enum class Pooling : std::uint8_t { kNone, kMean, kCls, kLast, kRank };
+
+// "mean", "cls", "last", "rank"; nothing for any other text.
+std::optional<Pooling> pooling_named(std::string_view text);
+const char* to_string(Pooling pooling);  // kNone: "none"
+
 struct ContextOptions {
     std::int32_t cells = 0;  // KV room in tokens, shared by all sequences
     std::int32_t max_sequences = 0;
@@ -36,6 +44,7 @@ struct ContextOptions {
     std::int32_t threads = 1;
     CacheTypes cache_types = {};
     FlashAttention flash_attention = FlashAttention::kAuto;
+    Pooling pooling = Pooling::kNone;
 };
 
 }  // namespace syncyte

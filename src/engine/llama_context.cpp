@@ -1,5 +1,6 @@
 #include "engine/llama_context.h"
 
+#include <algorithm>
 #include <exception>
 #include <string>
 #include <utility>
@@ -33,6 +34,17 @@ llama_flash_attn_type type_of(FlashAttention wanted) {
     return LLAMA_FLASH_ATTN_TYPE_AUTO;
 }
 
+enum llama_pooling_type type_of(Pooling pooling) {
+    switch (pooling) {
+        case Pooling::kMean: return LLAMA_POOLING_TYPE_MEAN;
+        case Pooling::kCls: return LLAMA_POOLING_TYPE_CLS;
+        case Pooling::kLast: return LLAMA_POOLING_TYPE_LAST;
+        case Pooling::kRank: return LLAMA_POOLING_TYPE_RANK;
+        case Pooling::kNone: break;
+    }
+    return LLAMA_POOLING_TYPE_NONE;
+}
+
 llama_context_params params_of(const ContextOptions& options) {
     llama_context_params params = llama_context_default_params();
     params.n_ctx = static_cast<std::uint32_t>(options.cells);
@@ -42,6 +54,16 @@ llama_context_params params_of(const ContextOptions& options) {
     params.n_threads = options.threads;
     params.n_threads_batch = options.threads;
     params.kv_unified = true;
+    if (options.pooling != Pooling::kNone) {
+        params.embeddings = true;
+        // Without those for gather(). libllama reserves its graph for whole rows of sequences, and takes the
+        // mean of no others.
+        params.n_seq_max = static_cast<std::uint32_t>(options.max_sequences);
+        params.n_batch = (params.n_batch + params.n_seq_max - 1) / params.n_seq_max * params.n_seq_max;
+        params.n_ubatch = params.n_batch;
+        params.n_ctx = std::max(params.n_ctx, params.n_batch);
+        params.pooling_type = type_of(options.pooling);
+    }
     params.type_k = type_of(options.cache_types.keys);
     params.type_v = type_of(options.cache_types.values);
     params.flash_attn_type = type_of(options.flash_attention);
@@ -70,6 +92,12 @@ Result<std::unique_ptr<Context>> LlamaContext::make(llama_model* model, const st
     if (made->context_ == nullptr) {
         return failure(ErrorCode::kModel, "no context of " + std::to_string(options.cells) +
                                               " tokens for the model: " + LlamaGuard::messages());
+    }
+    const bool ranks = options.pooling == Pooling::kRank;
+    made->embedding_length_ =
+        ranks ? llama_model_n_cls_out(model) : static_cast<std::size_t>(llama_model_n_embd_out(model));
+    if (options.pooling == Pooling::kNone && llama_get_memory(made->context_) == nullptr) {
+        return failure(ErrorCode::kModel, "the model generates no text, and does not say so");
     }
     made->can_fork_ =
         !llama_model_is_recurrent(model) && !llama_model_is_hybrid(model) && llama_model_n_swa(model) == 0;
@@ -150,9 +178,16 @@ std::span<float> LlamaContext::logits(std::size_t row) {
     return {first, vocabulary_size_};
 }
 
+std::span<const float> LlamaContext::embedding(SequenceId sequence) {
+    const float* first = llama_get_embeddings_seq(context_, sequence);
+    check(first != nullptr, "the embedding of a sequence that had rows");
+    return {first, embedding_length_};
+}
+
 void LlamaContext::erase(SequenceId sequence, Position from) {
     // A recurrent state cannot lose only its tail: then nothing is left of it.
     llama_memory_t memory = llama_get_memory(context_);
+    if (memory == nullptr) return;  // of a model that keeps nothing between steps
     if (!llama_memory_seq_rm(memory, sequence, from, -1)) llama_memory_seq_rm(memory, sequence, -1, -1);
 }
 

@@ -24,6 +24,7 @@ class LlamaContext final : public Context {
 
     Result<void> step(std::span<const BatchRow> rows) override;
     std::span<float> logits(std::size_t row) override;
+    std::span<const float> embedding(SequenceId sequence) override;
     void erase(SequenceId sequence, Position from) override;
     void fork(SequenceId from, SequenceId to, Position length) override;
     bool gather(SequenceId sequence, Position from) override;
@@ -41,6 +42,7 @@ class LlamaContext final : public Context {
     llama_context* context_ = nullptr;
     std::vector<std::string> rpc_;
     std::size_t vocabulary_size_ = 0;
+    std::size_t embedding_length_ = 0;
     bool can_fork_ = false;
     std::atomic<bool> interrupted_{false};
     CoreBudget budget_;

@@ -34,6 +34,22 @@ std::string token_text(const llama_vocab* vocab, Token token) {
     return text == nullptr ? std::string() : std::string(text);
 }
 
+Pooling pooling_of(const std::string& number) {
+    if (number == "1") return Pooling::kMean;
+    if (number == "2") return Pooling::kCls;
+    if (number == "3") return Pooling::kLast;
+    return number == "4" ? Pooling::kRank : Pooling::kNone;
+}
+
+// Of a model whose tokens see what comes after them too. Not every file says so.
+bool is_causal(const llama_model* model, const std::string& architecture) {
+    if (const std::string said = metadata(model, architecture + ".attention.causal"); !said.empty()) {
+        return said != "false";
+    }
+    return !architecture.contains("bert") && !architecture.ends_with("-embed") &&
+           !architecture.ends_with("-embedding");
+}
+
 ModelInfo describe(const llama_model* model) {
     const llama_vocab* vocab = llama_model_get_vocab(model);
     ModelInfo info;
@@ -47,6 +63,7 @@ ModelInfo describe(const llama_model* model) {
     if (info.quantization.starts_with("(guessed) ")) info.quantization.erase(0, 10);
     if (info.quantization.starts_with("all ")) info.quantization.erase(0, 4);
     if (const char* chat = llama_model_chat_template(model, nullptr)) info.chat_template = chat;
+    if (const char* rerank = llama_model_chat_template(model, "rerank")) info.rerank_template = rerank;
     info.bos_text = token_text(vocab, llama_vocab_bos(vocab));
     info.eos_text = token_text(vocab, llama_vocab_eos(vocab));
     info.parameters = llama_model_n_params(model);
@@ -57,6 +74,13 @@ ModelInfo describe(const llama_model* model) {
     info.heads = llama_model_n_head(model);
     info.kv_heads = llama_model_n_head_kv(model);
     info.trained_context = llama_model_n_ctx_train(model);
+    info.embedding_output = llama_model_n_embd_out(model);
+    info.pooling = pooling_of(metadata(model, info.architecture + ".pooling_type"));
+    if (info.pooling == Pooling::kRank) {
+        info.rank_outputs = static_cast<std::int32_t>(llama_model_n_cls_out(model));
+    }
+    info.causal = is_causal(model, info.architecture);
+    info.generates = info.causal;
     info.adds_bos = llama_vocab_get_add_bos(vocab);
     return info;
 }
@@ -85,6 +109,8 @@ class LlamaModel final : public Model {
 
     Result<std::vector<Token>> tokenize(std::string_view text, AddSpecial add,
                                         ParseSpecial parse) const override;
+    Result<std::vector<Token>> tokenize_pair(std::string_view query,
+                                             std::string_view document) const override;
     Result<void> append_piece(Token token, ParseSpecial special, std::string& bytes) const override;
     Result<std::string> detokenize(std::span<const Token> tokens) const override;
     Result<std::string> apply_template(const std::string& chat_template,
@@ -133,6 +159,31 @@ Result<std::vector<Token>> LlamaModel::tokenize(std::string_view text, AddSpecia
         return failure(ErrorCode::kModel, std::string("cannot tokenize: ") + caught.what());
     }
     return failure(ErrorCode::kModel, "cannot tokenize: the vocabulary is broken");
+}
+
+// [begin] query [end] [separator] document [end], of those that the vocabulary wants; one that knows no end
+// ends with a separator.
+Result<std::vector<Token>> LlamaModel::tokenize_pair(std::string_view query,
+                                                     std::string_view document) const {
+    const auto mark = [](bool wanted, Token token) { return wanted ? token : LLAMA_TOKEN_NULL; };
+    const Token begin = mark(llama_vocab_get_add_bos(vocab_), llama_vocab_bos(vocab_));
+    const Token end = mark(llama_vocab_get_add_eos(vocab_), llama_vocab_eos(vocab_));
+    const Token separator = mark(llama_vocab_get_add_sep(vocab_), llama_vocab_sep(vocab_));
+    std::vector<Token> pair;
+    const auto add = [&pair](Token token) {
+        if (token != LLAMA_TOKEN_NULL) pair.push_back(token);
+    };
+    const Result<std::vector<Token>> first = tokenize(query, AddSpecial::kNo, ParseSpecial::kNo);
+    if (!first) return first;
+    const Result<std::vector<Token>> second = tokenize(document, AddSpecial::kNo, ParseSpecial::kNo);
+    if (!second) return second;
+    add(begin);
+    pair.append_range(*first);
+    add(end);
+    add(separator);
+    pair.append_range(*second);
+    add(end != LLAMA_TOKEN_NULL ? end : separator);
+    return pair;
 }
 
 Result<void> LlamaModel::append_piece(Token token, ParseSpecial special, std::string& bytes) const {

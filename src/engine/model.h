@@ -27,17 +27,23 @@ struct ModelInfo {
     std::string description;   // as libllama words it: "llama 1B Q4_0"
     std::string quantization;  // "Q4_0", "F32", ...
     std::string chat_template;
+    std::string rerank_template;  // of a query and a document, where the file has one
     std::string bos_text;
     std::string eos_text;
     std::uint64_t parameters = 0;
     std::uint64_t bytes = 0;  // of all tensors
     std::int32_t vocabulary_size = 0;
     std::int32_t embedding_length = 0;
+    std::int32_t embedding_output = 0;  // numbers of a text's vector
+    std::int32_t rank_outputs = 0;      // scores of a text, of a model that ranks
     std::int32_t layers = 0;
     std::int32_t heads = 0;
     std::int32_t kv_heads = 0;
     std::int32_t trained_context = 0;  // tokens
     bool adds_bos = false;
+    bool causal = true;                // tokens see only what came before
+    bool generates = true;             // false: it is for embedding or ranking texts only
+    Pooling pooling = Pooling::kNone;  // that the file asks for
 };
 
 // One token of a batch step.
@@ -62,6 +68,10 @@ class Context {
     // The logits of `row` of the last step, which must have had `output` set. One float per token of the
     // vocabulary; the caller may overwrite them. Valid until the next step.
     virtual std::span<float> logits(std::size_t row) = 0;
+
+    // The vector, or the scores, of those rows of the last step that were of `sequence`: in a context with a
+    // pooling, which gives no logits. Valid until the next step.
+    virtual std::span<const float> embedding(SequenceId sequence) = 0;
 
     // Lets go of the cells of `sequence` from position `from` on.
     virtual void erase(SequenceId sequence, Position from) = 0;
@@ -102,6 +112,9 @@ class Model {
     [[nodiscard]] virtual const ModelInfo& info() const = 0;
     virtual Result<std::vector<Token>> tokenize(std::string_view text, AddSpecial add,
                                                 ParseSpecial parse) const = 0;
+    // A query and a document in one text, as the vocabulary's marks separate them.
+    virtual Result<std::vector<Token>> tokenize_pair(std::string_view query,
+                                                     std::string_view document) const = 0;
     // Raw bytes: a token may be part of a character. Control tokens show nothing, or with
     // ParseSpecial::kYes their text. kInvalidArgument for a token outside the vocabulary.
     virtual Result<void> append_piece(Token token, ParseSpecial special, std::string& bytes) const = 0;

@@ -120,6 +120,18 @@ PyObject* model_new(PyTypeObject* type, PyObject* args, PyObject* /*keywords*/) 
     return new_handle_object(type, make_ref<ModelHandle>(std::move(*model)));
 }
 
+PyObject* list_of(const std::vector<Token>& tokens) {
+    PyObject* list = PyList_New(static_cast<Py_ssize_t>(tokens.size()));
+    for (std::size_t i = 0; list != nullptr && i < tokens.size(); ++i) {
+        PyObject* number = PyLong_FromLong(tokens[i]);
+        if (number == nullptr)
+            Py_CLEAR(list);
+        else
+            PyList_SET_ITEM(list, static_cast<Py_ssize_t>(i), number);
+    }
+    return list;
+}
+
 PyObject* model_tokenize(PyObject* object, PyObject* args) {
     PyObject* text = nullptr;
     int add = 0;
@@ -133,16 +145,7 @@ PyObject* model_tokenize(PyObject* object, PyObject* args) {
         const Detached detached;
         return model->model().tokenize(*bytes, AddSpecial{add != 0}, ParseSpecial{parse != 0});
     }();
-    if (!tokens) return raise_for(object, tokens.error());
-    PyObject* list = PyList_New(static_cast<Py_ssize_t>(tokens->size()));
-    for (std::size_t i = 0; list != nullptr && i < tokens->size(); ++i) {
-        PyObject* number = PyLong_FromLong((*tokens)[i]);
-        if (number == nullptr)
-            Py_CLEAR(list);
-        else
-            PyList_SET_ITEM(list, static_cast<Py_ssize_t>(i), number);
-    }
-    return list;
+    return tokens ? list_of(*tokens) : raise_for(object, tokens.error());
 }
 
 PyObject* model_detokenize(PyObject* object, PyObject* argument) {
@@ -273,6 +276,7 @@ PyObject* model_info(PyObject* object, PyObject*) {
         {"description", &info.description},
         {"quantization", &info.quantization},
         {"chat_template", &info.chat_template},
+        {"rerank_template", &info.rerank_template},
         {"bos_text", &info.bos_text},
         {"eos_text", &info.eos_text},
     };
@@ -294,6 +298,8 @@ PyObject* model_info(PyObject* object, PyObject*) {
     PyObject* flash_wanted =
         flash == FlashAttention::kAuto ? Py_NewRef(Py_None) : PyBool_FromLong(flash == FlashAttention::kOn);
     bool good = set_item(dict, "flash_attention", flash_wanted);
+    good = good && set_item(dict, "generates", PyBool_FromLong(info.generates ? 1 : 0));
+    good = good && set_item(dict, "pooling", PyUnicode_FromString(to_string(info.pooling)));
     good = good && set_item(dict, "kv_type", str_of(to_string(model->cache_types())));
     good = good && set_item(dict, "adds_bos", PyBool_FromLong(info.adds_bos ? 1 : 0));
     for (const auto& [key, text] : texts) good = good && set_item(dict, key, str_of(*text));
@@ -376,6 +382,71 @@ PyObject* model_prefix(PyObject* object, PyObject* args) {
     return state == nullptr ? nullptr : wrap_request(*state, std::move(*request));
 }
 
+// Tokens of each text, or the tokens that stand there already; the texts are borrowed from the list.
+std::optional<EmbeddingJob::Texts> embedded_texts(PyObject* object, const Model& model, PyObject* list) {
+    EmbeddingJob::Texts texts(static_cast<std::size_t>(PyList_GET_SIZE(list)));
+    std::vector<std::string_view> bytes(texts.size());
+    for (std::size_t i = 0; i < texts.size(); ++i) {
+        PyObject* item = PyList_GET_ITEM(list, static_cast<Py_ssize_t>(i));
+        if (PyList_Check(item)) {
+            auto tokens = tokens_of(item, model);
+            if (!tokens) return std::nullopt;
+            texts[i] = std::move(*tokens);
+        } else if (const auto text = text_of(item, "a text")) {
+            bytes[i] = *text;
+        } else {
+            return std::nullopt;
+        }
+    }
+    const Result<void> done = [&]() -> Result<void> {
+        const Detached detached;
+        for (std::size_t i = 0; i < texts.size(); ++i) {
+            if (bytes[i].data() == nullptr) continue;
+            auto tokens = model.tokenize(bytes[i], AddSpecial::kYes, ParseSpecial::kNo);
+            if (!tokens) return std::unexpected(std::move(tokens.error()));
+            texts[i] = std::move(*tokens);
+        }
+        return {};
+    }();
+    if (done) return texts;
+    raise_for(object, done.error());
+    return std::nullopt;
+}
+
+PyObject* model_embed(PyObject* object, PyObject* args) {
+    PyObject* list = nullptr;
+    const char* name = nullptr;
+    int normalized = 0;
+    if (PyArg_ParseTuple(args, "O!sp", &PyList_Type, &list, &name, &normalized) == 0) return nullptr;
+    const Ref<SharedModel> model = opened(object);
+    if (!model) return nullptr;
+    const auto pooling = pooling_named(name);
+    if (!pooling) {
+        PyErr_Format(PyExc_ValueError, "there is no pooling \"%s\"", name);
+        return nullptr;
+    }
+    auto texts = embedded_texts(object, model->model(), list);
+    if (!texts) return nullptr;
+    Result<Ref<EmbeddingJob>> job = model->embed(std::move(*texts), *pooling, Normalize{normalized != 0});
+    if (!job) return raise_for(object, job.error());
+    const ModuleState* state = state_of_type(Py_TYPE(object));
+    return state == nullptr ? nullptr : wrap_request(*state, std::move(*job));
+}
+
+PyObject* model_pair(PyObject* object, PyObject* args) {
+    PyObject* query = nullptr;
+    PyObject* document = nullptr;
+    if (PyArg_ParseTuple(args, "OO", &query, &document) == 0) return nullptr;
+    const Ref<SharedModel> model = opened(object);
+    if (!model) return nullptr;
+    const auto query_text = text_of(query, "query");
+    if (!query_text) return nullptr;
+    const auto document_text = text_of(document, "a document");
+    if (!document_text) return nullptr;
+    const Result<std::vector<Token>> tokens = model->model().tokenize_pair(*query_text, *document_text);
+    return tokens ? list_of(*tokens) : raise_for(object, tokens.error());
+}
+
 PyObject* model_close(PyObject* object, PyObject*) {
     // Others may hold the same handle: only this object lets go.
     Ref<Handle> closed = make_ref<ModelHandle>(nullptr);
@@ -410,6 +481,9 @@ PyMethodDef methods[] = {
     {"_detokenize", model_detokenize, METH_O, "_detokenize(tokens)"},
     {"_piece", model_piece, METH_O, "_piece(token): its bytes."},
     {"_submit", model_submit, METH_VARARGS, "_submit(prompt, options): options as checked by _options"},
+    {"_embed", model_embed, METH_VARARGS,
+     "_embed(texts, pooling, normalize): a request; texts are str, or lists of tokens"},
+    {"_pair", model_pair, METH_VARARGS, "_pair(query, document): their tokens in one text"},
     {"_apply_template", model_apply_template, METH_VARARGS,
      "_apply_template(chat_template, roles, contents, add_generation_prompt)"},
     {"_info", model_info, METH_NOARGS, "_info()"},

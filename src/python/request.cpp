@@ -5,6 +5,7 @@
 #include "python/errors.h"
 #include "python/queue_async.h"
 #include "python/wait.h"
+#include "scheduler/embedding_job.h"
 #include "scheduler/engine_thread.h"
 
 namespace syncyte::python {
@@ -111,6 +112,19 @@ PyObject* request_logprobs(PyObject* object, PyObject*) {
     return list;
 }
 
+// (bytes of float32, numbers of a vector).
+PyObject* request_vectors(PyObject* object, PyObject*) {
+    const auto* job = dynamic_cast<const EmbeddingJob*>(self_of(object).request.get());
+    if (job == nullptr || !self_of(object).ended) {
+        PyErr_SetString(PyExc_ValueError, "the request has no vectors");
+        return nullptr;
+    }
+    const std::vector<float>& vectors = job->vectors();
+    PyObject* bytes = PyBytes_FromStringAndSize(reinterpret_cast<const char*>(vectors.data()),
+                                                static_cast<Py_ssize_t>(vectors.size() * sizeof(float)));
+    return bytes == nullptr ? nullptr : Py_BuildValue("Nn", bytes, static_cast<Py_ssize_t>(job->length()));
+}
+
 PyObject* request_watch(PyObject* object, PyObject* args) {
     PyObject* port = nullptr;
     int finished = 0;
@@ -156,6 +170,8 @@ PyMethodDef methods[] = {
     {"logprobs", request_logprobs, METH_NOARGS,
      "logprobs()\n--\n\nOf each token given out so far: (logprob, ((token, logprob) of the likeliest, "
      "...))."},
+    {"vectors", request_vectors, METH_NOARGS,
+     "vectors()\n--\n\nOf an embedding that has ended: (bytes of float32, numbers of one vector)."},
     {"watch", request_watch, METH_VARARGS,
      "watch(port, finished)\n--\n\nHave the port told a token, which is returned, when next(), or finish(), "
      "would "

@@ -9,6 +9,8 @@
 #include <map>
 #include <utility>
 
+#include "base/clock.h"
+
 namespace syncyte {
 
 namespace {
@@ -36,34 +38,34 @@ class SignalsBlocked {
 class Turns {
   public:
     // The next one first. Forgets those who are gone.
-    void order(std::vector<std::shared_ptr<Scheduler>>& schedulers) {
+    void order(std::vector<std::shared_ptr<EngineWork>>& works) {
         idle_.clear();
-        std::map<const Scheduler*, double> known;
-        for (const auto& scheduler : schedulers) {
-            const auto found = seconds_.find(scheduler.get());
-            known[scheduler.get()] = found == seconds_.end() ? level_ : found->second;
+        std::map<const EngineWork*, double> known;
+        for (const auto& work : works) {
+            const auto found = seconds_.find(work.get());
+            known[work.get()] = found == seconds_.end() ? level_ : found->second;
         }
         seconds_ = std::move(known);
-        std::ranges::stable_sort(schedulers, {}, [this](const auto& one) { return seconds_[one.get()]; });
+        std::ranges::stable_sort(works, {}, [this](const auto& one) { return seconds_[one.get()]; });
     }
 
-    void note(const Scheduler& scheduler, bool worked, double seconds) {
-        double& had = seconds_[&scheduler];
+    void note(const EngineWork& work, bool worked, double seconds) {
+        double& had = seconds_[&work];
         if (!worked) {
-            idle_.push_back(&scheduler);
+            idle_.push_back(&work);
             return;
         }
         level_ = std::max(level_, had);
         had += seconds;
-        for (const Scheduler* idle : std::exchange(idle_, {})) {
+        for (const EngineWork* idle : std::exchange(idle_, {})) {
             seconds_[idle] = std::max(seconds_[idle], level_);
         }
     }
 
   private:
-    std::map<const Scheduler*, double> seconds_;
-    std::vector<const Scheduler*> idle_;  // had nothing to do in this round
-    double level_ = 0;                    // what the last one who worked had had before
+    std::map<const EngineWork*, double> seconds_;
+    std::vector<const EngineWork*> idle_;  // had nothing to do in this round
+    double level_ = 0;                     // what the last one who worked had had before
 };
 
 }  // namespace
@@ -89,11 +91,11 @@ Result<void> EngineThread::usable() const {
     return {};
 }
 
-Result<void> EngineThread::add(std::shared_ptr<Scheduler> scheduler) {
+Result<void> EngineThread::add(std::shared_ptr<EngineWork> work) {
     if (Result<void> can = usable(); !can) return can;
     const std::scoped_lock lock(mutex_);
     if (stopping_) return std::unexpected(ending_error());
-    schedulers_.push_back(std::move(scheduler));
+    works_.push_back(std::move(work));
     if (!running_) start();
     return {};
 }
@@ -111,16 +113,16 @@ void EngineThread::start() {
     thread_ = std::thread([this] { run(); });
 }
 
-void EngineThread::remove(std::shared_ptr<Scheduler> scheduler) {
+void EngineThread::remove(std::shared_ptr<EngineWork> work) {
     if (::getpid() != process_) {
         // The child's copy of a lock may be held for ever, and of ggml's threads none are there: leave it.
-        static_cast<void>(new std::shared_ptr<Scheduler>(std::move(scheduler)));
+        static_cast<void>(new std::shared_ptr<EngineWork>(std::move(work)));
         return;
     }
     {
         const std::scoped_lock lock(mutex_);
-        std::erase(schedulers_, scheduler);
-        if (running_) removed_.push_back(std::move(scheduler));
+        std::erase(works_, work);
+        if (running_) removed_.push_back(std::move(work));
     }
     wake();
 }
@@ -135,7 +137,7 @@ void EngineThread::stop() {
     {
         const std::scoped_lock lock(mutex_);
         stopping_ = true;
-        for (const auto& scheduler : schedulers_) scheduler->interrupt();
+        for (const auto& work : works_) work->interrupt();
         ending = std::move(thread_);
     }
     wake();
@@ -143,11 +145,11 @@ void EngineThread::stop() {
 }
 
 // False when there is nothing left to serve, or the process ends.
-bool EngineThread::take_changes(std::vector<std::shared_ptr<Scheduler>>& active) {
-    std::vector<std::shared_ptr<Scheduler>> removed;
+bool EngineThread::take_changes(std::vector<std::shared_ptr<EngineWork>>& active) {
+    std::vector<std::shared_ptr<EngineWork>> removed;
     {
         const std::scoped_lock lock(mutex_);
-        active = schedulers_;
+        active = works_;
         std::swap(removed, removed_);
         if (stopping_ || (active.empty() && removed.empty())) {
             parker_ = nullptr;
@@ -163,15 +165,15 @@ bool EngineThread::take_changes(std::vector<std::shared_ptr<Scheduler>>& active)
 
 void EngineThread::run() {
     parker_ = &Parker::of_this_thread();
-    std::vector<std::shared_ptr<Scheduler>> active;
+    std::vector<std::shared_ptr<EngineWork>> active;
     Turns turns;
     while (take_changes(active)) {
         turns.order(active);
         bool worked = false;
-        for (auto scheduler = active.begin(); scheduler != active.end() && !worked; ++scheduler) {
+        for (auto work = active.begin(); work != active.end() && !worked; ++work) {
             const Clock::time_point start = Clock::now();
-            worked = (*scheduler)->step();
-            turns.note(**scheduler, worked, seconds_between(start, Clock::now()));
+            worked = (*work)->step();
+            turns.note(**work, worked, seconds_between(start, Clock::now()));
         }
         active.clear();
         if (!worked) parker_.load()->park(Deadline::never());
@@ -182,14 +184,14 @@ void EngineThread::run() {
 void EngineThread::finish() {
     // Not under the lock: whoever starts a new thread holds it while it joins this one.
     if (!stopping_) return;
-    std::vector<std::shared_ptr<Scheduler>> left;
+    std::vector<std::shared_ptr<EngineWork>> left;
     {
         const std::scoped_lock lock(mutex_);
-        left = std::move(schedulers_);
+        left = std::move(works_);
         left.insert(left.end(), removed_.begin(), removed_.end());
         removed_.clear();
     }
-    for (const auto& scheduler : left) scheduler->fail_all(ending_error());
+    for (const auto& work : left) work->fail_all(ending_error());
 }
 
 }  // namespace syncyte

@@ -11,13 +11,14 @@
 
 #include "base/error.h"
 #include "base/parking.h"
-#include "scheduler/scheduler.h"
+#include "scheduler/engine_work.h"
 
 namespace syncyte {
 
-// Serves one step at a time, of the scheduler that has had least of its time among those with work: so models
-// share it evenly, however long their steps take. Starts with the first, ends with the last. It never needs
-// an interpreter, so whoever waits for it may hold a GIL. All signals are blocked on it.
+// Serves one step at a time, of the work that has had least of its time among those with something to do: so
+// models share it evenly, however long their steps take, and so do generating and embedding. Starts with the
+// first, ends with the last. It never needs an interpreter, so whoever waits for it may hold a GIL. All
+// signals are blocked on it.
 //
 // At exit() of the process it is stopped: what still runs fails with kClosed. After a fork() the child has
 // no such thread: usable() says so.
@@ -27,9 +28,9 @@ class EngineThread {
 
     // kClosed: the process is about to end. kModel: this is a child after fork().
     [[nodiscard]] Result<void> usable() const;
-    Result<void> add(std::shared_ptr<Scheduler> scheduler);
-    // Ends what the scheduler still holds and destroys it, on the engine thread, soon. Does not wait.
-    void remove(std::shared_ptr<Scheduler> scheduler);
+    Result<void> add(std::shared_ptr<EngineWork> work);
+    // Ends what it still holds and destroys it, on the engine thread, soon. Does not wait.
+    void remove(std::shared_ptr<EngineWork> work);
     // Work has arrived.
     void wake();
     // Returns when the thread has ended. Later calls of add() fail.
@@ -40,13 +41,13 @@ class EngineThread {
 
     void start();
     void run();
-    bool take_changes(std::vector<std::shared_ptr<Scheduler>>& active);
+    bool take_changes(std::vector<std::shared_ptr<EngineWork>>& active);
     void finish();
 
     pid_t process_ = 0;  // which this thread lives in
     mutable std::mutex mutex_;
-    std::vector<std::shared_ptr<Scheduler>> schedulers_;
-    std::vector<std::shared_ptr<Scheduler>> removed_;
+    std::vector<std::shared_ptr<EngineWork>> works_;
+    std::vector<std::shared_ptr<EngineWork>> removed_;
     std::thread thread_;
     bool running_ = false;
     bool stops_at_exit_ = false;

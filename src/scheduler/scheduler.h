@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/ref.h"
 #include "engine/model.h"
+#include "scheduler/engine_work.h"
 #include "scheduler/pace.h"
 #include "scheduler/prefix_tree.h"
 #include "scheduler/request.h"
@@ -57,7 +58,7 @@ struct SchedulerStats {
 // happened. A request that the cache cannot hold at all, because others have pinned too much of it, ends with
 // kOverloaded. A prompt begins with as much as any other of its salt, running or ended, has computed of it
 // already; while another is computing such a beginning, it waits for that.
-class Scheduler {
+class Scheduler final : public EngineWork {
   public:
     // Sequence ids that a context for max_sequences needs: some hold what ended.
     static std::int32_t context_sequences(std::int32_t max_sequences);
@@ -65,9 +66,7 @@ class Scheduler {
     // `context` must be of `model` and have context_sequences() of them.
     Scheduler(std::shared_ptr<const Model> model, std::unique_ptr<Context> context,
               const SchedulerOptions& options);
-    ~Scheduler();
-    Scheduler(const Scheduler&) = delete;
-    Scheduler& operator=(const Scheduler&) = delete;
+    ~Scheduler() override;
 
     // Any thread. kOverloaded: too many are open; the request was not taken. kInvalidArgument: a prefix, of a
     // model that cannot share any. After fail_all() the request fails at once, with that error.
@@ -75,13 +74,11 @@ class Scheduler {
     // Any thread: why a request with such a prompt can never run, if so.
     [[nodiscard]] Result<void> check_prompt(std::size_t tokens) const;
     [[nodiscard]] SchedulerStats stats() const;
-    // Any thread: makes the running step end soon; the scheduler then fails everything it holds.
-    void interrupt() { context_->interrupt(); }
+    void interrupt() override { context_->interrupt(); }
 
-    // Engine thread: one round of receive, schedule, forward, process. False when there was nothing to do.
-    bool step();
-    // Engine thread: ends every request, and every later one, with `error`.
-    void fail_all(const Error& error);
+    // One round of receive, schedule, forward, process.
+    bool step() override;
+    void fail_all(const Error& error) override;
 
     [[nodiscard]] const SchedulerOptions& options() const { return options_; }
 

@@ -17,6 +17,7 @@
 #include "base/cpu.h"
 #include "engine/endpoint.h"
 #include "engine/llama_model.h"
+#include "scheduler/embedding_queue.h"
 #include "scheduler/engine_thread.h"
 #include "scheduler/grammar_cache.h"
 
@@ -122,14 +123,18 @@ struct SharedModel::Core {
     CacheTypes cache_types;
     FlashAttention flash_attention = FlashAttention::kAuto;
     std::shared_ptr<const Model> model;
-    std::shared_ptr<Scheduler> scheduler;
+    SchedulerOptions limits;
+    std::shared_ptr<Scheduler> scheduler;  // null: the model only embeds
     GrammarCache grammars;
+    std::mutex embedding_mutex;
+    std::map<Pooling, std::shared_ptr<EmbeddingQueue>> embedding;  // those that were ever asked for
 
     Core() { ++open_count; }
     ~Core() {
         // The scheduler takes the weights along, and the context goes before them.
         model = nullptr;
         if (scheduler) EngineThread::of_process().remove(std::move(scheduler));
+        for (auto& [pooling, queue] : embedding) EngineThread::of_process().remove(std::move(queue));
         --open_count;
     }
     Core(const Core&) = delete;
@@ -209,13 +214,24 @@ class ModelRegistry {
 
     static Result<Ref<SharedModel>> join(std::shared_ptr<SharedModel::Core> core,
                                          const ModelOptions& options) {
-        const SchedulerOptions& limits = core->scheduler->options();
+        const SchedulerOptions& limits = core->limits;
         Result<void> same = check_same("context_length", options.context_length, limits.context_length);
         if (same) same = check_same("max_sequences", options.max_sequences, limits.max_sequences);
         if (same) same = check_same("threads", options.threads, core->threads);
         if (same) same = check_same("max_waiting", options.max_waiting, limits.max_waiting);
         if (!same) return std::unexpected(std::move(same.error()));
         return Ref<SharedModel>::adopt(new SharedModel(std::move(core)));
+    }
+
+    // What is wrong with a file shows when it computes first: better now than with the first text.
+    static Result<void> try_embedding(const Model& model) {
+        const Pooling said = model.info().pooling;
+        const auto context = model.make_context({.cells = 32,
+                                                 .max_sequences = 1,
+                                                 .rows_per_step = 32,
+                                                 .pooling = said == Pooling::kNone ? Pooling::kMean : said});
+        if (!context) return std::unexpected(context.error());
+        return {};
     }
 
     // On `weights`, if there are any.
@@ -229,6 +245,10 @@ class ModelRegistry {
         limits.max_sequences = options.max_sequences.value_or(kDefaultSequences);
         limits.context_length =
             options.context_length.value_or(std::clamp((*model)->info().trained_context, 2, kDefaultContext));
+        // Places beyond those it was trained with do not exist in it.
+        if (!(*model)->info().generates && (*model)->info().trained_context > 0) {
+            limits.context_length = std::min(limits.context_length, (*model)->info().trained_context);
+        }
         // Room for all sequences at full length where that is little.
         const std::int64_t all = std::int64_t{limits.context_length} * limits.max_sequences;
         limits.cells = std::max(limits.context_length,
@@ -240,6 +260,17 @@ class ModelRegistry {
         core->threads = options.threads.value_or(usable_cores());
         core->cache_types = options.cache_types.value_or(CacheTypes{});
         core->flash_attention = options.flash_attention.value_or(FlashAttention::kAuto);
+        std::error_code ignored;
+        core->path = std::filesystem::absolute(path, ignored).string();
+        core->model = *model;
+        core->limits = limits;
+        if (!(*model)->info().generates) {
+            if (auto computes = try_embedding(**model); !computes) {
+                computes.error().message = path + ": " + computes.error().message;
+                return std::unexpected(std::move(computes.error()));
+            }
+            return core;
+        }
         auto context =
             (*model)->make_context({.cells = limits.cells,
                                     .max_sequences = Scheduler::context_sequences(limits.max_sequences),
@@ -251,9 +282,6 @@ class ModelRegistry {
             context.error().message = path + ": " + context.error().message;
             return std::unexpected(std::move(context.error()));
         }
-        std::error_code ignored;
-        core->path = std::filesystem::absolute(path, ignored).string();
-        core->model = *model;
         core->scheduler = std::make_shared<Scheduler>(std::move(*model), std::move(*context), limits);
         if (auto added = EngineThread::of_process().add(core->scheduler); !added) {
             return std::unexpected(std::move(added.error()));
@@ -278,13 +306,15 @@ const std::string& SharedModel::path() const { return core_->path; }
 
 std::int32_t SharedModel::threads() const { return core_->threads; }
 
-const SchedulerOptions& SharedModel::limits() const { return core_->scheduler->options(); }
+const SchedulerOptions& SharedModel::limits() const { return core_->limits; }
 
 const CacheTypes& SharedModel::cache_types() const { return core_->cache_types; }
 
 FlashAttention SharedModel::flash_attention() const { return core_->flash_attention; }
 
-SchedulerStats SharedModel::stats() const { return core_->scheduler->stats(); }
+SchedulerStats SharedModel::stats() const {
+    return core_->scheduler ? core_->scheduler->stats() : SchedulerStats{};
+}
 
 Result<std::shared_ptr<GrammarMachine>> SharedModel::grammar(const std::string& text) const {
     return core_->grammars.get(*core_->model, text);
@@ -293,6 +323,10 @@ Result<std::shared_ptr<GrammarMachine>> SharedModel::grammar(const std::string& 
 Result<Ref<Request>> SharedModel::submit(RequestOptions options) const {
     EngineThread& engine = EngineThread::of_process();
     if (Result<void> can = engine.usable(); !can) return std::unexpected(std::move(can.error()));
+    if (!core_->scheduler) {
+        return failure(ErrorCode::kInvalidArgument,
+                       "this model generates no text: it is for embed() and rerank()");
+    }
     if (Result<void> fits = core_->scheduler->check_prompt(options.prompt.size()); !fits) {
         return std::unexpected(std::move(fits.error()));
     }
@@ -302,6 +336,45 @@ Result<Ref<Request>> SharedModel::submit(RequestOptions options) const {
     }
     engine.wake();
     return request;
+}
+
+Result<Ref<EmbeddingJob>> SharedModel::embed(EmbeddingJob::Texts texts, Pooling pooling,
+                                             Normalize normalize) const {
+    EngineThread& engine = EngineThread::of_process();
+    if (Result<void> can = engine.usable(); !can) return std::unexpected(std::move(can.error()));
+    const ModelInfo& info = core_->model->info();
+    if (pooling == Pooling::kRank && info.pooling != Pooling::kRank) {
+        return failure(ErrorCode::kInvalidArgument, "this model was not made to rank texts");
+    }
+    const auto longest = static_cast<std::size_t>(core_->limits.context_length);
+    for (std::size_t i = 0; i < texts.size(); ++i) {
+        if (!texts[i].empty() && texts[i].size() <= longest) continue;
+        return failure(
+            ErrorCode::kInvalidArgument,
+            "text " + std::to_string(i) + " has " +
+                (texts[i].empty() ? "no tokens"
+                                  : std::to_string(texts[i].size()) + " tokens, and the model takes " +
+                                        std::to_string(longest) + " of one text (context_length)"));
+    }
+    const auto length =
+        static_cast<std::size_t>(pooling == Pooling::kRank ? info.rank_outputs : info.embedding_output);
+    auto job = make_ref<EmbeddingJob>(std::move(texts), length, normalize, core_);
+    std::shared_ptr<EmbeddingQueue> queue;
+    {
+        const std::scoped_lock lock(core_->embedding_mutex);
+        queue = core_->embedding[pooling];
+        if (!queue) {
+            queue = std::make_shared<EmbeddingQueue>(
+                core_->model,
+                EmbeddingOptions{
+                    .pooling = pooling, .longest = core_->limits.context_length, .threads = core_->threads});
+            if (auto added = engine.add(queue); !added) return std::unexpected(std::move(added.error()));
+            core_->embedding[pooling] = queue;
+        }
+    }
+    queue->submit(job);
+    engine.wake();
+    return job;
 }
 
 std::size_t open_models() { return open_count.load(); }

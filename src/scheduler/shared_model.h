@@ -13,6 +13,7 @@
 #include "engine/context_options.h"
 #include "engine/grammar_machine.h"
 #include "engine/model.h"
+#include "scheduler/embedding_job.h"
 #include "scheduler/request.h"
 #include "scheduler/scheduler.h"
 
@@ -55,8 +56,12 @@ class SharedModel : public RefCounted {
     // A grammar in GBNF for requests to this model; the one of the same text as before where that is still
     // known. Errors as parse_grammar() and GrammarMachine::make().
     [[nodiscard]] Result<std::shared_ptr<GrammarMachine>> grammar(const std::string& text) const;
-    // kInvalidArgument: the prompt is empty or as long as the context. kOverloaded: max_waiting is reached.
+    // kInvalidArgument: the prompt is empty or as long as the context, or the model only embeds. kOverloaded:
+    // max_waiting is reached.
     Result<Ref<Request>> submit(RequestOptions options) const;
+    // A vector of each text, or with kRank its scores. kInvalidArgument: a text is empty or longer than the
+    // model takes, or the file is not one that ranks.
+    Result<Ref<EmbeddingJob>> embed(EmbeddingJob::Texts texts, Pooling pooling, Normalize normalize) const;
 
   private:
     struct Core;

@@ -120,7 +120,8 @@ def test_what_is_refused(path: Path, options: dict[str, Any], error: type[Except
         syncyte.Model(path, **options)
 
 
-def test_the_cpu_alone(path: Path) -> None:
+def test_the_cpu_alone(tmp_path: Path) -> None:
+    path = write_tiny_gguf(tmp_path / "m.gguf")
     with syncyte.Model(path, threads=1, gpu_layers=0, devices=[]) as model:
         assert len(greedy(model)) == 24
         with syncyte.Model(path) as joined:
@@ -131,7 +132,8 @@ def test_the_cpu_alone(path: Path) -> None:
             syncyte.Model(path, rpc=["127.0.0.1:1"])
 
 
-def test_servers_that_are_not_there(path: Path) -> None:
+def test_servers_that_are_not_there(tmp_path: Path) -> None:
+    path = write_tiny_gguf(tmp_path / "m.gguf")
     with socket.socket() as bound:  # its port is nobody else's, and nobody listens
         bound.bind(("127.0.0.1", 0))
         endpoint = f"127.0.0.1:{bound.getsockname()[1]}"
@@ -141,7 +143,8 @@ def test_servers_that_are_not_there(path: Path) -> None:
         assert time.monotonic() - start < 20
 
 
-def test_a_server_that_says_nothing(path: Path) -> None:
+def test_a_server_that_says_nothing(tmp_path: Path) -> None:
+    path = write_tiny_gguf(tmp_path / "m.gguf")
     with socket.create_server(("127.0.0.1", 0)) as mute:
         start = time.monotonic()
         with pytest.raises(syncyte.ModelError, match=r"RPC"):

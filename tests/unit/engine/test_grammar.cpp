@@ -40,6 +40,9 @@ class WordModel final : public Model {
     Result<std::vector<Token>> tokenize(std::string_view, AddSpecial, ParseSpecial) const override {
         return {};
     }
+    Result<std::vector<Token>> tokenize_pair(std::string_view, std::string_view) const override {
+        return std::vector<Token>();
+    }
     Result<void> append_piece(Token token, ParseSpecial, std::string& bytes) const override {
         bytes += pieces_[static_cast<std::size_t>(token)];
         return {};

@@ -53,10 +53,19 @@ inline Token hashed_letter(const std::vector<Token>& sequence) {
     return static_cast<Token>('a' + (hash >> 32) % 26);
 }
 
+// The vector of a token at its place.
+inline std::vector<float> fake_vector(Token token, Position position) {
+    return {static_cast<float>(token), static_cast<float>(position) + 1};
+}
+
 class FakeContext final : public Context {
   public:
-    FakeContext(std::shared_ptr<FakeCache> cache, FakeNext next, std::int32_t rows_per_step)
-        : cache_(std::move(cache)), next_(std::move(next)), rows_per_step_(rows_per_step) {}
+    FakeContext(std::shared_ptr<FakeCache> cache, FakeNext next, std::int32_t rows_per_step,
+                Pooling pooling = Pooling::kNone)
+        : cache_(std::move(cache)),
+          next_(std::move(next)),
+          rows_per_step_(rows_per_step),
+          pooling_(pooling) {}
 
     Result<void> step(std::span<const BatchRow> rows) override {
         check(!rows.empty() && std::cmp_less_equal(rows.size(), rows_per_step_), "rows within the limit");
@@ -66,12 +75,15 @@ class FakeContext final : public Context {
             return failure(ErrorCode::kFull);
         }
         logits_.assign(rows.size(), {});
+        vectors_.clear();
+        pooled_.clear();
         for (std::size_t i = 0; i < rows.size(); ++i) {
             const BatchRow& row = rows[i];
             std::vector<Token>& sequence = cache_->sequences[row.sequence];
             check(std::cmp_equal(sequence.size(), row.position), "a sequence goes on where it ended");
             sequence.push_back(row.token);
             cache_->places[row.sequence].push_back(cache_->next_place++);
+            if (pooling_ != Pooling::kNone) pool(row);
             if (!row.output) continue;
             logits_[i].assign(kFakeVocabulary, 0.0F);
             logits_[i][static_cast<std::size_t>(next_(sequence))] = 10.0F;
@@ -84,6 +96,12 @@ class FakeContext final : public Context {
     std::span<float> logits(std::size_t row) override {
         check(row < logits_.size() && !logits_[row].empty(), "logits of an output row");
         return logits_[row];
+    }
+
+    // What fake_vector() says of the tokens of the last step, pooled.
+    std::span<const float> embedding(SequenceId sequence) override {
+        check(vectors_.contains(sequence), "a sequence that had rows");
+        return vectors_[sequence];
     }
 
     void erase(SequenceId sequence, Position from) override {
@@ -125,10 +143,26 @@ class FakeContext final : public Context {
     [[nodiscard]] std::int32_t cells() const override { return cache_->cells; }
 
   private:
+    void pool(const BatchRow& row) {
+        const std::vector<float> own = fake_vector(row.token, row.position);
+        std::vector<float>& vector = vectors_[row.sequence];
+        const auto count = static_cast<float>(pooled_[row.sequence]++);
+        if (count == 0 || pooling_ == Pooling::kLast) {
+            vector = own;
+        } else if (pooling_ == Pooling::kMean) {
+            for (std::size_t i = 0; i < own.size(); ++i) {
+                vector[i] = (vector[i] * count + own[i]) / (count + 1);
+            }
+        }
+    }
+
     const std::shared_ptr<FakeCache> cache_;
     const FakeNext next_;
     const std::int32_t rows_per_step_;
+    const Pooling pooling_;
     std::vector<std::vector<float>> logits_;
+    std::map<SequenceId, std::vector<float>> vectors_;
+    std::map<SequenceId, int> pooled_;  // rows of this step
 };
 
 class FakeModel final : public Model {
@@ -143,6 +177,11 @@ class FakeModel final : public Model {
         std::vector<Token> tokens;
         for (const char byte : text) tokens.push_back(static_cast<unsigned char>(byte));
         return tokens;
+    }
+
+    Result<std::vector<Token>> tokenize_pair(std::string_view query,
+                                             std::string_view document) const override {
+        return tokenize(std::string(query) + "|" + std::string(document), AddSpecial::kNo, ParseSpecial::kNo);
     }
 
     Result<void> append_piece(Token token, ParseSpecial, std::string& bytes) const override {
@@ -172,7 +211,8 @@ class FakeModel final : public Model {
         const ContextOptions& options) const override {
         auto cache = std::make_shared<FakeCache>();
         cache->cells = options.cells;
-        return std::make_unique<FakeContext>(std::move(cache), next_, options.rows_per_step);
+        if (Result<void> made = on_context_(options, *cache); !made) return std::unexpected(made.error());
+        return std::make_unique<FakeContext>(std::move(cache), next_, options.rows_per_step, options.pooling);
     }
 
     // The same, with a cache that the test keeps an eye on.
@@ -181,8 +221,15 @@ class FakeModel final : public Model {
         return std::make_unique<FakeContext>(std::move(cache), next_, rows_per_step);
     }
 
+    // What the model says of itself.
+    ModelInfo& facts() { return info_; }
+    // Sees each context that the model is asked for, and its cache, and may refuse.
+    using OnContext = std::function<Result<void>(const ContextOptions&, FakeCache&)>;
+    void on_context(OnContext seen) { on_context_ = std::move(seen); }
+
   private:
     ModelInfo info_;
+    OnContext on_context_ = [](const ContextOptions&, FakeCache&) { return Result<void>{}; };
     FakeNext next_;
     Token end_ = kFakeEnd;
     std::vector<std::string> control_texts_;

@@ -4,6 +4,7 @@
 
 #include "fake_model.h"
 #include "scheduler/engine_thread.h"
+#include "scheduler/scheduler.h"
 
 namespace syncyte {
 namespace {
