@@ -78,7 +78,9 @@ addrinfo* resolve(HostPort parts, steady_clock::time_point end, std::string& why
         if (left.count() == 0) {
             why = "its name was not resolved in time";
             // Still being worked on: it is the resolver's now.
-            if (::gai_cancel(&lookup->request) != EAI_CANCELED) static_cast<void>(lookup.release());
+            if (::gai_cancel(&lookup->request) != EAI_CANCELED) {
+                [[maybe_unused]] const Lookup* const left_to_it = lookup.release();
+            }
             return nullptr;
         }
         const timespec wait{.tv_sec = left.count() / 1000, .tv_nsec = left.count() % 1000 * 1'000'000};
@@ -114,9 +116,8 @@ int connect_to(const addrinfo& address, steady_clock::time_point end) {
 
 Result<void> check_endpoint(const std::string& endpoint) {
     if (split(endpoint)) return {};
-    return failure(
-        ErrorCode::kInvalidArgument,
-        "an RPC server is named \"host:port\", as in \"127.0.0.1:50052\", not \"" + endpoint + "\"");
+    return failure(ErrorCode::kInvalidArgument,
+                   R"(an RPC server is named "host:port", as in "127.0.0.1:50052", not ")" + endpoint + "\"");
 }
 
 Result<void> check_reachable(const std::string& endpoint, milliseconds limit) {

@@ -22,7 +22,7 @@ EmbeddingQueue::EmbeddingQueue(std::shared_ptr<const Model> model, const Embeddi
 
 EmbeddingQueue::~EmbeddingQueue() { fail_all(Error(ErrorCode::kClosed, "the model was closed")); }
 
-void EmbeddingQueue::submit(Ref<EmbeddingJob> job) {
+void EmbeddingQueue::submit(const Ref<EmbeddingJob>& job) {
     if (job->texts().empty()) return;  // has ended
     std::optional<Error> error;
     {

@@ -31,7 +31,7 @@ class EmbeddingQueue final : public EngineWork {
     ~EmbeddingQueue() override;
 
     // Any thread. No text is empty or longer than `longest`. After fail_all() the job fails at once.
-    void submit(Ref<EmbeddingJob> job);
+    void submit(const Ref<EmbeddingJob>& job);
 
     bool step() override;
     void fail_all(const Error& error) override;

@@ -21,7 +21,8 @@ class Socket {
         address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
         socklen_t size = sizeof(address);
         auto* generic = reinterpret_cast<sockaddr*>(&address);
-        good_ = ::bind(socket_, generic, size) == 0 && (backlog == 0 || ::listen(socket_, backlog) == 0) &&
+        good_ = socket_ >= 0 && ::bind(socket_, generic, size) == 0 &&
+                (backlog == 0 || ::listen(socket_, backlog) == 0) &&
                 ::getsockname(socket_, generic, &size) == 0;
         port_ = ntohs(address.sin_port);
     }

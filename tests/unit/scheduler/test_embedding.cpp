@@ -59,7 +59,7 @@ class EmbeddingTest : public ::testing::Test {
     }
 
     Ref<EmbeddingJob> submit(EmbeddingJob::Texts texts, Normalize normalize = Normalize::kNo) {
-        auto job = make_ref<EmbeddingJob>(std::move(texts), 2, normalize, nullptr);
+        auto job = make_ref<EmbeddingJob>(std::move(texts), 2U, normalize, nullptr);
         queue_->submit(job);
         return job;
     }
@@ -177,7 +177,7 @@ TEST_F(EmbeddingTest, vectors_are_normalised_on_request) {
     for (std::size_t i = 0; i < 2; ++i) {
         EXPECT_NEAR(std::hypot(job->vectors()[2 * i], job->vectors()[2 * i + 1]), 1, 1e-6);
     }
-    const auto zero = make_ref<EmbeddingJob>(texts_of({1}), 2, Normalize::kYes, nullptr);
+    const auto zero = make_ref<EmbeddingJob>(texts_of({1}), 2U, Normalize::kYes, nullptr);
     zero->put(0, std::vector<float>{0, 0});
     EXPECT_EQ(zero->vectors(), (std::vector<float>{0, 0}));
 }
@@ -266,11 +266,12 @@ TEST(EmbeddingThreads, many_ask_while_the_engine_works) {
         model, EmbeddingOptions{.pooling = Pooling::kMean, .longest = 600, .threads = 1});
     ASSERT_TRUE(EngineThread::of_process().add(queue));
     std::vector<std::jthread> threads;
+    threads.reserve(6);
     for (int i = 0; i < 6; ++i) {
         threads.emplace_back([&queue, i] {
             for (int k = 0; k < 40; ++k) {
                 auto job = make_ref<EmbeddingJob>(texts_of({1, static_cast<std::size_t>(1 + (k * 13) % 550)}),
-                                                  2, Normalize::kNo, nullptr);
+                                                  2U, Normalize::kNo, nullptr);
                 queue->submit(job);
                 EngineThread::of_process().wake();
                 if ((i + k) % 5 == 0) job->cancel();
