@@ -34,7 +34,8 @@ run_asan_py() {
     # Their order matters: the sanitizer looks for what throws exceptions when it starts.
     libraries="$(gcc-16 -print-file-name=libasan.so) $(gcc-16 -print-file-name=libstdc++.so.6)"
     local files=(tests/python/test_{buffer,channel_ends,convert,handles,model,model_async,model_interpreters}.py
-        tests/python/test_{pool,queue,queue_async,session,shared}.py)
+        tests/python/test_{model_scheduling,sampling,session,inference_pool,pool,pool_nested,pool_recycle}.py
+        tests/python/test_{on_main,queue,queue_async,shared,stdlib_queue}.py)
     [ $# -gt 0 ] && files=("$@")
     rm -f "$report"
     LD_PRELOAD=$libraries PYTHONPATH=$package PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \

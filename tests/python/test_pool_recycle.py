@@ -136,6 +136,7 @@ def test_threads_that_tasks_left_are_ended() -> None:
 
 
 @pytest.mark.usefixtures("package")
+@pytest.mark.memory
 def test_a_thousand_recycles_keep_memory_flat() -> None:
     def use() -> int:
         import late_part
