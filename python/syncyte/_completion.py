@@ -40,15 +40,27 @@ def _plain(value: object) -> object:
 
 
 class Usage(_Record):
-    """Tokens of one request: of its prompt, of its answer, and of the prompt those computed before."""
+    """Tokens of one request: of its prompt, of its answer, and of the prompt those computed before.
 
-    _fields = ("prompt_tokens", "completion_tokens", "reused_tokens")
+    ``drafted_tokens`` were guessed ahead of the answer, and ``accepted_tokens`` of them were right.
+    """
+
+    _fields = ("prompt_tokens", "completion_tokens", "reused_tokens", "drafted_tokens", "accepted_tokens")
     __slots__ = _fields
 
-    def __init__(self, prompt_tokens: int, completion_tokens: int, reused_tokens: int = 0) -> None:
+    def __init__(
+        self,
+        prompt_tokens: int,
+        completion_tokens: int,
+        reused_tokens: int = 0,
+        drafted_tokens: int = 0,
+        accepted_tokens: int = 0,
+    ) -> None:
         self.prompt_tokens = prompt_tokens
         self.completion_tokens = completion_tokens
         self.reused_tokens = reused_tokens
+        self.drafted_tokens = drafted_tokens
+        self.accepted_tokens = accepted_tokens
 
     @property
     def total_tokens(self) -> int:
@@ -249,6 +261,7 @@ class ModelStats(_Record):
     serve more than one sequence, ``pinned_cells`` are those of pinned prefixes. ``kept_cells`` are of
     nobody who runs, and leave when room is needed. Since the model was opened: ``evictions`` (times that
     cells left for want of room), ``pauses``, ``reused_tokens`` (of prompts, computed before),
+    ``drafted_tokens`` (guessed ahead of answers), ``accepted_tokens`` (those of them that were right),
     ``computed_tokens``, ``steps``, and how long these took: ``busy_microseconds``, of them
     ``computing_microseconds`` inside the model; the difference is what scheduling and sampling cost.
     ``threads``: of the last step.
@@ -267,6 +280,8 @@ class ModelStats(_Record):
         "evictions",
         "pauses",
         "reused_tokens",
+        "drafted_tokens",
+        "accepted_tokens",
         "computed_tokens",
         "steps",
         "busy_microseconds",
@@ -287,6 +302,8 @@ class ModelStats(_Record):
     evictions: int
     pauses: int
     reused_tokens: int
+    drafted_tokens: int
+    accepted_tokens: int
     computed_tokens: int
     steps: int
     busy_microseconds: int

@@ -64,6 +64,11 @@ class GenerateOptions(TypedDict, total=False):
     cache_salt: str
     """Only requests with the same one share cached beginnings: tenants cannot tell what others asked
     (default "")."""
+    speculate: bool | int | None
+    """Guess tokens ahead from where the text's end was seen before, in the prompt, the answer or the cache,
+    and compute them along with the next one; those that come indeed cost no step. The answer is chosen as
+    without. True: as many as pay by measured time and hits; False: none; an int up to 64: at most so many,
+    wherever there is a guess; None: none (default None)."""
     grammar: str | None
     """What the answer has to be, in GBNF, llama.cpp's notation: the rule ``root`` is all of it."""
     choices: Sequence[str] | None

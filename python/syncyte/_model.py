@@ -456,11 +456,11 @@ def completion_of(
     request: _core.Request,
     text: str,
     tokens: list[int],
-    outcome: tuple[str, float, float, float, int],
+    outcome: tuple[str, float, float, float, int, int, int],
     read: Reader | None = None,
 ) -> Completion:
     """What a request has come to. ``read`` takes the calls of tools out of the text."""
-    reason, queued, first_token, total, reused = outcome
+    reason, queued, first_token, total, reused, drafted, accepted = outcome
     calls: list[ToolCall] = []
     if read is not None:
         text, calls = read(text)
@@ -472,7 +472,7 @@ def completion_of(
         text,
         tokens,
         reason,
-        Usage(request.prompt_tokens, len(tokens), reused),
+        Usage(request.prompt_tokens, len(tokens), reused, drafted, accepted),
         Timings(queued, first_token, total, speed),
         calls,
         _logprobs(model, tokens, request.logprobs()),

@@ -28,6 +28,7 @@ def checked(caller: str, options: Mapping[str, object]) -> dict[str, object]:
             _add_grammar(given, name, value, options)
     if given.get("dry_multiplier"):
         given.setdefault("dry_breakers", ("\n", ":", '"', "*"))
+    given.setdefault("speculate", 0)
     if given.get("seed") is None:
         import os
 
@@ -142,6 +143,12 @@ def _logprobs(name: str, value: object) -> object:
     return -1 if value is None else _whole(0, 100)(name, value)
 
 
+def _speculate(name: str, value: object) -> object:
+    if value is True:
+        return -1
+    return 0 if value is None or value is False else _whole(0, 64)(name, value)
+
+
 _checks: dict[str, Callable[[str, object], object]] = {
     "max_tokens": _whole(1),
     "temperature": _number(0.0, 1e6),
@@ -168,4 +175,5 @@ _checks: dict[str, Callable[[str, object], object]] = {
     "priority": _whole(-100, 100),
     "deadline": _deadline,
     "cache_salt": _text,
+    "speculate": _speculate,
 }

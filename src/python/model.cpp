@@ -347,6 +347,8 @@ PyObject* model_stats(PyObject* object, PyObject*) {
         {"evictions", static_cast<std::int64_t>(stats.evictions)},
         {"pauses", static_cast<std::int64_t>(stats.pauses)},
         {"reused_tokens", static_cast<std::int64_t>(stats.reused_tokens)},
+        {"drafted_tokens", static_cast<std::int64_t>(stats.drafted_tokens)},
+        {"accepted_tokens", static_cast<std::int64_t>(stats.accepted_tokens)},
         {"computed_tokens", static_cast<std::int64_t>(stats.rows)},
         {"steps", static_cast<std::int64_t>(stats.steps)},
         {"threads", stats.threads},

@@ -42,13 +42,15 @@ PyObject* token_list(const std::vector<Token>& tokens) {
     return list;
 }
 
-// (text, tokens, None) or (text, tokens, (reason, queued, first_token, total, reused_tokens)).
+// (text, tokens, None) or (text, tokens, (reason, queued, first_token, total, reused_tokens,
+// drafted_tokens, accepted_tokens)).
 PyObject* progress_tuple(const RequestProgress& progress) {
     PyObject* outcome = nullptr;
     if (progress.outcome) {
         const RequestOutcome& end = *progress.outcome;
-        outcome = Py_BuildValue("sdddi", to_string(end.reason), end.timings.queued, end.timings.first_token,
-                                end.timings.total, static_cast<int>(end.reused_tokens));
+        outcome = Py_BuildValue("sdddiii", to_string(end.reason), end.timings.queued, end.timings.first_token,
+                                end.timings.total, static_cast<int>(end.reused_tokens),
+                                static_cast<int>(end.drafted_tokens), static_cast<int>(end.accepted_tokens));
         if (outcome == nullptr) return nullptr;
     } else {
         outcome = Py_NewRef(Py_None);

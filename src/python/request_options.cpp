@@ -105,6 +105,7 @@ constexpr Field kFields[] = {
     {"priority", set<&RequestOptions::priority>},
     {"deadline", set<&RequestOptions::deadline>},
     {"cache_salt", set<&RequestOptions::cache_salt>},
+    {"speculate", set<&RequestOptions::draft_tokens>},
     {"ignore_eos", set<&RequestOptions::ignore_eos>},
     {"temperature", set_sampling<&SamplingParams::temperature>},
     {"top_k", set_sampling<&SamplingParams::top_k>},

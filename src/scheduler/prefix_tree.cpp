@@ -120,6 +120,15 @@ std::size_t PrefixTree::unshared(const Node* node) const {
     return node->needed;
 }
 
+std::vector<std::span<const Token>> PrefixTree::texts(const Node* besides) const {
+    std::vector<std::span<const Token>> found;
+    if (sharing_ == Sharing::kNo) return found;
+    for (const auto& node : nodes_) {
+        if (node.get() != besides && node->salt == besides->salt) found.emplace_back(node->tokens);
+    }
+    return found;
+}
+
 // An id if asked for, `cells` cells, and `headroom` more, at the cost of what does not run. Of the spared one
 // so many first tokens stay.
 bool PrefixTree::make_room(std::int32_t cells, std::int32_t headroom, NewId id, const Match& spared) {

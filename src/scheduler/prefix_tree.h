@@ -74,6 +74,9 @@ class PrefixTree {
     // The first place in the sequence from which on no other sequence uses its cells.
     [[nodiscard]] std::size_t unshared(const Node* node) const;
 
+    // What the others of its salt hold, for as long as the tree is not changed.
+    [[nodiscard]] std::vector<std::span<const Token>> texts(const Node* besides) const;
+
     // The sequence runs no more. What it holds may stay.
     void end(Node* node);
     // As end(), but what it holds stays for the request that will begin again with the hold returned, and
@@ -93,6 +96,8 @@ class PrefixTree {
 
     [[nodiscard]] std::int32_t running_cells() const { return running_cells_; }
     [[nodiscard]] std::int32_t kept_cells() const { return kept_cells_; }
+    // Neither running nor kept.
+    [[nodiscard]] std::int32_t free_cells() const { return cells_ - running_cells_ - kept_cells_; }
     // Times that something left to make room.
     [[nodiscard]] std::uint64_t evictions() const { return evictions_; }
     [[nodiscard]] Cells cells() const;

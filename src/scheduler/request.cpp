@@ -76,6 +76,12 @@ void Request::mark_reused(std::int32_t tokens) {
     reused_tokens_ = tokens;
 }
 
+void Request::mark_drafted(std::int32_t tokens, std::int32_t accepted) {
+    const std::scoped_lock lock(mutex_);
+    drafted_tokens_ = tokens;
+    accepted_tokens_ = accepted;
+}
+
 void Request::append(Token token, std::string_view text, std::optional<TokenLogprobs> logprobs) {
     const std::scoped_lock lock(mutex_);
     if (timings_.first_token == 0) timings_.first_token = seconds();
@@ -89,7 +95,11 @@ void Request::complete(FinishReason reason, std::string_view text) {
     const std::scoped_lock lock(mutex_);
     progress_.text += text;
     timings_.total = seconds();
-    outcome_ = {.reason = reason, .timings = timings_, .reused_tokens = reused_tokens_};
+    outcome_ = {.reason = reason,
+                .timings = timings_,
+                .reused_tokens = reused_tokens_,
+                .drafted_tokens = drafted_tokens_,
+                .accepted_tokens = accepted_tokens_};
     finished_ = true;
     wake(Until::kFinished);
 }

@@ -27,6 +27,8 @@ enum class Purpose : std::uint8_t {
     kPinnedPrefix,  // the same, and it stays until the request is cancelled, though it has ended
 };
 
+inline constexpr std::int32_t kDraftWhatPays = -1;
+
 struct RequestOptions {
     std::vector<Token> prompt;  // at least one token
     std::int32_t max_tokens = 128;
@@ -39,6 +41,9 @@ struct RequestOptions {
     Deadline deadline = Deadline::never();  // it ends in time, with what it has by then
     std::string cache_salt;                 // only requests with the same one share cells
     Purpose purpose = Purpose::kGenerate;
+    // Tokens guessed from texts seen before, and computed along with the next one: at most so many, wherever
+    // there is a guess; below 0: as many as pay.
+    std::int32_t draft_tokens = kDraftWhatPays;
     std::shared_ptr<GrammarMachine> grammar;  // what the answer has to be; null: anything
 };
 
@@ -61,7 +66,9 @@ struct RequestTimings {
 struct RequestOutcome {
     FinishReason reason = FinishReason::kStop;
     RequestTimings timings;
-    std::int32_t reused_tokens = 0;  // of the prompt: taken from what others had computed
+    std::int32_t reused_tokens = 0;    // of the prompt: taken from what others had computed
+    std::int32_t drafted_tokens = 0;   // guessed, and computed along with known ones
+    std::int32_t accepted_tokens = 0;  // of those: became part of the answer
 };
 
 // What has come since the last look. After `outcome` nothing follows.
@@ -99,6 +106,7 @@ class Request : public RefCounted {
     // Engine thread.
     void mark_started();
     void mark_reused(std::int32_t tokens);
+    void mark_drafted(std::int32_t tokens, std::int32_t accepted);
     void append(Token token, std::string_view text, std::optional<TokenLogprobs> logprobs = {});
     // `text` is what was held back. Each request gets exactly one of these two.
     void complete(FinishReason reason, std::string_view text);
@@ -125,6 +133,8 @@ class Request : public RefCounted {
     RequestProgress progress_;  // not yet given out
     RequestTimings timings_;
     std::int32_t reused_tokens_ = 0;
+    std::int32_t drafted_tokens_ = 0;
+    std::int32_t accepted_tokens_ = 0;
     bool finished_ = false;
     RequestOutcome outcome_;
     std::optional<Error> error_;

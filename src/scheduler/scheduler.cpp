@@ -79,12 +79,15 @@ bool Scheduler::step() {
     drop_ended();
     admit();
     secure_cells();
+    draft();
     build_rows();
     if (rows_.empty()) {
         publish_stats();
         return !waiting_.empty();
     }
-    if (Result<void> done = forward(); !done) {
+    Result<void> done = forward();
+    if (!done && done.error().code == ErrorCode::kFull && give_up_drafts()) done = forward();
+    if (!done) {
         if (done.error().code != ErrorCode::kFull) {
             fail_all(done.error());
             return false;
@@ -121,7 +124,9 @@ void Scheduler::build_rows() {
     owners_.clear();
     for (const auto& sequence : running_) {
         sequence->row = Sequence::kNoRow;
-        if (sequence->decoding()) add_row(*sequence);
+        if (!sequence->decoding()) continue;
+        add_row(*sequence);
+        add_drafted(*sequence);
     }
     decoding_ = rows_.size();
     std::size_t left =
@@ -145,6 +150,15 @@ void Scheduler::add_row(Sequence& sequence) {
     owners_.push_back(&sequence);
 }
 
+// After the row of its last token.
+void Scheduler::add_drafted(Sequence& sequence) {
+    for (std::size_t i = 0; i < sequence.drafted; ++i) {
+        const Position position = rows_.back().position + 1;
+        rows_.push_back({sequence.guess[i], position, sequence.node->id, true});
+        owners_.push_back(&sequence);
+    }
+}
+
 Result<void> Scheduler::forward() {
     const Clock::time_point start = options_.now();
     Result<void> done = context_->step(rows_);
@@ -153,12 +167,22 @@ Result<void> Scheduler::forward() {
         return done;
     }
     const Clock::time_point end = options_.now();
-    pace_.note(decoding_, rows_.size() - decoding_, seconds_between(start, end));
+    const double seconds = seconds_between(start, end);
+    pace_.note(decoding_, rows_.size() - decoding_, seconds);
+    if (decoding_ == rows_.size()) cost_.note(decoding_, seconds);
     computing_ += end - start;
     ++steps_;
     rows_done_ += rows_.size();
     cramped_ = false;
-    for (std::size_t i = 0; i < rows_.size(); ++i) owners_[i]->node->tokens.push_back(rows_[i].token);
+    for (std::size_t i = 0; i < rows_.size(); ++i) {
+        Sequence& owner = *owners_[i];
+        // What was drafted counts when it has come.
+        if (i <= owner.row) owner.node->tokens.push_back(rows_[i].token);
+    }
+    for (const auto& sequence : running_) {
+        sequence->drafted_tokens += static_cast<std::int32_t>(sequence->drafted);
+        drafted_tokens_ += sequence->drafted;
+    }
     return {};
 }
 
@@ -167,10 +191,8 @@ void Scheduler::process() {
         if (sequence->row == Sequence::kNoRow) continue;
         if (sequence->options().purpose != Purpose::kGenerate) {
             process_prefix(*sequence);
-        } else if (Result<Token> token = sequence->sampler->sample(context_->logits(sequence->row))) {
-            process_token(*sequence, *token);
         } else {
-            fail(*sequence, token.error());
+            process_rows(*sequence);
         }
     }
     std::erase_if(running_, [](const auto& sequence) { return sequence->done; });
@@ -180,7 +202,7 @@ void Scheduler::process() {
 // of one sequence a step, so that no step takes long. Who decodes alone gets neighbouring cells anyway.
 void Scheduler::gather() {
     constexpr std::size_t kEvery = 32;
-    if (rows_.size() < 2 || !context_->can_fork()) return;
+    if (running_.size() < 2 || !context_->can_fork()) return;
     const auto scattered = [](const auto& sequence) {
         const std::size_t start = std::max(sequence->gathered, sequence->options().prompt.size());
         return sequence->computed() - std::min(start, sequence->computed());
@@ -253,6 +275,7 @@ void Scheduler::process_token(Sequence& sequence, Token token) {
 
 void Scheduler::complete(Sequence& sequence, FinishReason reason, std::string_view text) {
     leave(sequence);
+    sequence.request->mark_drafted(sequence.drafted_tokens, sequence.accepted_tokens);
     sequence.request->complete(reason, text);
 }
 
@@ -271,6 +294,7 @@ void Scheduler::fail_overloaded(Sequence& sequence) {
 
 // Its place is free. Its owner erases it.
 void Scheduler::leave(Sequence& sequence) {
+    withdraw(sequence);
     if (sequence.node != nullptr) tree_.end(std::exchange(sequence.node, nullptr));
     tree_.release(std::exchange(sequence.hold, 0));
     sequence.done = true;
@@ -312,6 +336,8 @@ void Scheduler::publish_stats() {
               .steps = steps_,
               .rows = rows_done_,
               .reused_tokens = reused_tokens_,
+              .drafted_tokens = drafted_tokens_,
+              .accepted_tokens = accepted_tokens_,
               .evictions = tree_.evictions(),
               .pauses = pauses_,
               .busy = busy_,

@@ -13,10 +13,12 @@
 #include "base/clock.h"
 #include "base/ref.h"
 #include "engine/model.h"
+#include "scheduler/acceptance.h"
 #include "scheduler/engine_work.h"
 #include "scheduler/pace.h"
 #include "scheduler/prefix_tree.h"
 #include "scheduler/request.h"
+#include "scheduler/step_cost.h"
 
 namespace syncyte {
 
@@ -42,9 +44,11 @@ struct SchedulerStats {
     PrefixTree::Cells cell_use;
     std::int32_t threads = 0;  // of the last step
     std::uint64_t steps = 0;
-    std::uint64_t rows = 0;           // tokens computed
-    std::uint64_t reused_tokens = 0;  // of prompts, taken from what others had computed
-    std::uint64_t evictions = 0;      // times that cells were given up for want of room
+    std::uint64_t rows = 0;             // tokens computed
+    std::uint64_t reused_tokens = 0;    // of prompts, taken from what others had computed
+    std::uint64_t drafted_tokens = 0;   // guessed, and computed along with known ones
+    std::uint64_t accepted_tokens = 0;  // of those: were right
+    std::uint64_t evictions = 0;        // times that cells were given up for want of room
     std::uint64_t pauses = 0;
     // Of the steps that computed something: their length, and of it the time inside the model.
     Clock::duration busy{};
@@ -102,11 +106,20 @@ class Scheduler final : public EngineWork {
     // What is computed: scheduler.cpp.
     void build_rows();
     void add_row(Sequence& sequence);
+    void add_drafted(Sequence& sequence);
     Result<void> forward();
     void process();
     void process_prefix(Sequence& sequence);
     void gather();
     void process_token(Sequence& sequence, Token token);
+    // What is guessed: drafting.cpp.
+    void draft();
+    [[nodiscard]] bool may_pay(std::size_t sequences, std::size_t room) const;
+    void guess(Sequence& sequence, bool look_far);
+    void weigh(const std::vector<Sequence*>& guessed, std::size_t sequences, std::size_t room);
+    void process_rows(Sequence& sequence);
+    bool give_up_drafts();
+    void withdraw(Sequence& sequence);
     // How it ends.
     void complete(Sequence& sequence, FinishReason reason, std::string_view text);
     void fail(Sequence& sequence, Error error);
@@ -139,6 +152,8 @@ class Scheduler final : public EngineWork {
     std::vector<Pin> pins_;
     PrefixTree tree_;
     Pace pace_;
+    StepCost cost_;
+    Acceptance acceptance_{256};  // of all sequences
     std::vector<BatchRow> rows_;
     std::vector<Sequence*> owners_;  // of the rows
     std::size_t decoding_ = 0;       // of them, rows of running answers
@@ -147,6 +162,8 @@ class Scheduler final : public EngineWork {
     std::uint64_t steps_ = 0;
     std::uint64_t rows_done_ = 0;
     std::uint64_t reused_tokens_ = 0;
+    std::uint64_t drafted_tokens_ = 0;
+    std::uint64_t accepted_tokens_ = 0;
     std::uint64_t pauses_ = 0;
     Clock::duration busy_{};
     Clock::duration computing_{};

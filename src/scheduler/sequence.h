@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/ref.h"
 #include "engine/sampler.h"
+#include "scheduler/acceptance.h"
 #include "scheduler/output_text.h"
 #include "scheduler/prefix_tree.h"
 #include "scheduler/request.h"
@@ -31,6 +32,15 @@ struct Sequence {
     std::size_t gathered = 0;  // computed tokens that need not be moved together any more
     std::size_t row = kNoRow;  // of this step, whose logits choose the next token
     bool done = false;
+
+    // What may come next, guessed from `matched` tokens; the first `drafted` of it are computed in this step,
+    // in the rows after `row`.
+    std::vector<Token> guess{};
+    std::size_t matched = 0;
+    std::size_t drafted = 0;
+    Acceptance acceptance{16};
+    std::int32_t drafted_tokens = 0;   // in all
+    std::int32_t accepted_tokens = 0;  // of those
 
     std::uint64_t arrival = 0;
     Clock::time_point waiting_since{};  // while it does not run

@@ -227,6 +227,7 @@ beside_llama = pytest.mark.skipif(
         "pool",
         pytest.param("serving", marks=beside_llama),
         pytest.param("sharing", marks=beside_llama),
+        pytest.param("speculation", marks=beside_llama),
     ],
 )
 def test_workload_runs_through(name: str, tmp_path: Path) -> None:

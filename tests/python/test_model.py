@@ -283,6 +283,8 @@ def test_completions_pickle() -> None:
         "prompt_tokens": 3,
         "completion_tokens": 2,
         "reused_tokens": 0,
+        "drafted_tokens": 0,
+        "accepted_tokens": 0,
     }
     assert "finish_reason='stop'" in repr(completion)
     assert completion != syncyte.Completion("ab", [1, 2], "length", usage, timings)

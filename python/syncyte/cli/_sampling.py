@@ -83,6 +83,7 @@ options: tuple[Option, ...] = (
         high=2,
     ),
     Option("seed", int, "N", "the same seed gives the same answers", high=2**32 - 1),
+    Option("speculate", int, "N", "guess at most N tokens ahead; 0: none (default)", high=64),
     Option("stop", str, "TEXT", "end an answer before TEXT; can be given more than once"),
     Option("ignore_eos", bool, "", "go on when the model says it is done, up to --max-tokens"),
 )

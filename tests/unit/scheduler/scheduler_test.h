@@ -48,6 +48,7 @@ class SchedulerTest : public ::testing::Test {
         options.prompt = tokens_of(prompt);
         options.max_tokens = max_tokens;
         options.sampling.temperature = 0;
+        options.draft_tokens = 0;
         return options;
     }
 
