@@ -10,7 +10,7 @@ build_packages="python3.14 python3.14-dev python3.14-venv libllama-dev libggml-d
                 git ca-certificates python3-scikit-build-core python3-pip python3-rich python3-jinja2
                 python3-pyelftools"
 test_packages="googletest python3-pytest python3-hypothesis python3-numpy python3-gguf python3-jsonschema
-               libpython3.14-testsuite"
+               libpython3.14-testsuite libggml0-backend-rpc llama.cpp-tools-extra"
 lint_packages="clang-format clang-tidy ruff mypy"
 bench_packages="llama.cpp-tools llama.cpp-tools-extra python3-matplotlib python3-numpy python3-gguf"
 train_packages="python3-torch python3-numpy python3-gguf python3-matplotlib llama.cpp-tools"

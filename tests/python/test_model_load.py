@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
+import shutil
 import socket
+import subprocess
+import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +19,7 @@ import syncyte
 from syncyte import _core
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +28,10 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_gguf(tmp_path_factory.mktemp("models") / "wide.gguf", embedding=128, heads=4)
 
 
-def greedy(model: syncyte.Model, prompt: str = "the other word that they have had") -> list[int]:
+PROMPT = "the other word that they have had"
+
+
+def greedy(model: syncyte.Model, prompt: str = PROMPT) -> list[int]:
     return model.generate(prompt, max_tokens=24, temperature=0, ignore_eos=True).tokens
 
 
@@ -150,3 +159,50 @@ def test_a_server_that_says_nothing(tmp_path: Path) -> None:
         with pytest.raises(syncyte.ModelError, match=r"RPC"):
             syncyte.Model(path, rpc=[f"127.0.0.1:{mute.getsockname()[1]}"])
         assert time.monotonic() - start < 30
+
+
+RPC_SERVERS = ["ggml-rpc-server", *map(str, Path("/usr/libexec").glob("*/llama/bin/ggml-rpc-server"))]
+
+
+@pytest.fixture
+def rpc_endpoint() -> Iterator[str]:
+    """A server of ggml's RPC backend on loopback; ended with the test."""
+    program = next((found for found in map(shutil.which, RPC_SERVERS) if found), None)
+    if program is None:
+        pytest.skip("ggml-rpc-server is not installed (Debian: llama.cpp-tools-extra)")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with subprocess.Popen(
+        [program, "-H", "127.0.0.1", "-p", str(port), "-t", "1"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as server:
+        try:
+            for _ in range(200):
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                    break
+                assert server.poll() is None, "ggml-rpc-server ended (Debian: libggml0-backend-rpc)"
+                time.sleep(0.05)
+            yield f"127.0.0.1:{port}"
+        finally:
+            server.kill()
+
+
+def test_a_model_computed_by_a_server(tmp_path: Path, rpc_endpoint: str) -> None:
+    """In a process of its own: what lies on a server stays registered with ggml until the process ends."""
+    path = write_tiny_gguf(tmp_path / "m.gguf")
+    with syncyte.Model(path, threads=1) as model:
+        expected = greedy(model)
+    code = f"""
+import syncyte
+with syncyte.Model({str(path)!r}, threads=1, rpc=[{rpc_endpoint!r}], gpu_layers=-1) as model:
+    answer = model.generate({PROMPT!r}, max_tokens=24, temperature=0, ignore_eos=True)
+    print(answer.tokens)
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert ast.literal_eval(run.stdout) == expected
