@@ -8,6 +8,7 @@ from syncyte._core import (
     ChannelClosed,
     ClosedError,
     Error,
+    Lora,
     ModelError,
     OverloadedError,
     Queue,
@@ -23,6 +24,7 @@ from syncyte._core import (
 TYPE_CHECKING = False  # typing itself would cost each interpreter milliseconds
 if TYPE_CHECKING:
     from syncyte._async_model import AsyncStream
+    from syncyte._async_session import AsyncSessionStream
     from syncyte._audit.audit import audit
     from syncyte._completion import Completion, ModelInfo, ModelStats, Timings, TokenLogprob, ToolCall, Usage
     from syncyte._core_budget import set_core_budget
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 
 # Public name -> the private module that defines it.
 _modules: dict[str, str] = {
+    "AsyncSessionStream": "_async_session",
     "AsyncStream": "_async_model",
     "Completion": "_completion",
     "GenerateOptions": "_generate_options",
@@ -72,6 +75,7 @@ _modules: dict[str, str] = {
 }
 
 __all__ = [
+    "AsyncSessionStream",
     "AsyncStream",
     "CancelledError",
     "ChannelClosed",
@@ -81,6 +85,7 @@ __all__ = [
     "GenerateOptions",
     "InferencePool",
     "InterpreterPool",
+    "Lora",
     "Model",
     "ModelError",
     "ModelInfo",

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
+from syncyte._core import Lora
+
 
 class GenerateOptions(TypedDict, total=False):
     """Keyword arguments of Model.generate(), stream(), chat() and stream_chat(): all may be left out."""
@@ -69,6 +71,8 @@ class GenerateOptions(TypedDict, total=False):
     and compute them along with the next one; those that come indeed cost no step. The answer is chosen as
     without. True: as many as pay by measured time and hits; False: none; an int up to 64: at most so many,
     wherever there is a guess; None: none (default None)."""
+    lora: Lora | None
+    """An adapter of the model, made by Model.lora(), to compute this with (default None: the model alone)."""
     grammar: str | None
     """What the answer has to be, in GBNF, llama.cpp's notation: the rule ``root`` is all of it."""
     choices: Sequence[str] | None

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from syncyte._async_model import AsyncStream
     from syncyte._completion import ToolCall
-    from syncyte._core import SharedBuffer
+    from syncyte._core import Lora, SharedBuffer
     from syncyte._embedding import Pooling
     from syncyte._generate_options import GenerateOptions
     from syncyte._prefix import Prefix
@@ -303,17 +303,39 @@ class Model(_core.Model):
         """Text of ``tokens``; what is not UTF-8 becomes U+FFFD. ValueError for an unknown token."""
         return self._detokenize(tokens)
 
-    def prefix(self, text: str | Sequence[int], *, pin: bool = True, cache_salt: str = "") -> Prefix:
+    def prefix(
+        self,
+        text: str | Sequence[int],
+        *,
+        pin: bool = True,
+        cache_salt: str = "",
+        lora: Lora | None = None,
+    ) -> Prefix:
         """Computes the beginning of prompts to come (text, or tokens), so that they need not.
 
         With ``pin`` it stays in the KV cache until the result is closed or dropped; otherwise as long as
-        there is room. Prompts with the same ``cache_salt`` begin with it. Pins hold half of the cache at
-        most, 32 of them: OverloadedError beyond. ValueError for a model whose state cannot be shared
+        there is room. Prompts with the same ``cache_salt`` and ``lora`` begin with it. Pins hold half of the
+        cache at most, 32 of them: OverloadedError beyond. ValueError for a model whose state cannot be shared
         (recurrent ones).
         """
         from syncyte._prefix import Prefix
 
-        return Prefix(self._prefix(text, pin, cache_salt), pin)
+        return Prefix(self._prefix(text, pin, cache_salt, lora), pin)
+
+    def lora(self, path: str | PathLike[str], scale: float = 1.0) -> Lora:
+        """A LoRA adapter in a GGUF file, for requests of this model that ask for it by ``lora=``.
+
+        ``scale``: how much it counts; 0 is the model alone, 1 what it was trained for. The model's own
+        weights stay as they are, and in memory once; so is a file that is loaded again, at whatever scale.
+
+        A step of the engine computes requests of one adapter; adapters, and requests without one, take turns
+        of a tenth of a second, the more urgent first. What was computed with one is not reused with another.
+
+        Raises FileNotFoundError, OSError, or ModelError for a file that is not an adapter for this model.
+        """
+        from syncyte._options import adapter_scale
+
+        return self._lora(path, adapter_scale("scale", scale))
 
     def stats(self) -> ModelStats:
         """What the engine does for this model at the moment, and what it has done."""

@@ -149,6 +149,16 @@ def _speculate(name: str, value: object) -> object:
     return 0 if value is None or value is False else _whole(0, 64)(name, value)
 
 
+def _lora(name: str, value: object) -> object:
+    from syncyte._core import Lora
+
+    if value is not None and not isinstance(value, Lora):
+        raise TypeError(f"{name} must be what Model.lora() gives, or None, not {type(value).__name__}")
+    return value
+
+
+adapter_scale = _number(-100.0, 100.0)
+
 _checks: dict[str, Callable[[str, object], object]] = {
     "max_tokens": _whole(1),
     "temperature": _number(0.0, 1e6),
@@ -176,4 +186,5 @@ _checks: dict[str, Callable[[str, object], object]] = {
     "deadline": _deadline,
     "cache_salt": _text,
     "speculate": _speculate,
+    "lora": _lora,
 }

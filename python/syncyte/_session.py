@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Unpack
 
+    from syncyte._async_session import AsyncSessionStream
     from syncyte._completion import Completion
     from syncyte._generate_options import GenerateOptions
     from syncyte._model import Model
@@ -85,6 +86,25 @@ class Session:
         request = self._model._request("stream", prompt, {**self._options, **options})
         return SessionStream(self, text, prompt, Stream(self._model, request))
 
+    async def asend(self, text: str, **options: Unpack[GenerateOptions]) -> Completion:
+        """As send(), for asyncio: the loop goes on meanwhile. Cancelling the task cancels the answer: then
+        nothing was said."""
+        from syncyte import _async_model
+
+        prompt = self._prompt(text)
+        request = self._model._request("asend", prompt, {**self._options, **options})
+        made = await _async_model.finished(self._model, request)
+        self._keep(text, prompt, made.text, made.tokens)
+        return made
+
+    def astream(self, text: str, **options: Unpack[GenerateOptions]) -> AsyncSessionStream:
+        """As stream(), for asyncio: ``async for piece in session.astream(...)``. Starts at once."""
+        from syncyte._async_session import AsyncSessionStream
+
+        prompt = self._prompt(text)
+        request = self._model._request("astream", prompt, {**self._options, **options})
+        return AsyncSessionStream(self, text, prompt, request)
+
     def fork(self) -> Session:
         """A session that goes on from here by itself. What both have in common is in the cache once."""
         other = Session(self._model, self._system, self._options)
@@ -134,6 +154,11 @@ class Session:
                 return self._tokens + rest
         return _chat.chat_tokens(self._model, messages, info)
 
+    def _keep_cut(self, question: str, prompt: list[int], answer: str) -> None:
+        """Of an answer that was cut off, only the text is known to have been seen."""
+        self._keep(question, prompt, answer, self._model.tokenize(answer, add_special=False))
+        self._turns[-1].exact = False
+
     def _keep(self, question: str, prompt: list[int], answer: str, tokens: list[int]) -> None:
         # Unfinished characters show as U+FFFD, stop strings not at all: then the tokens say something else.
         exact = self._model.detokenize(tokens).strip() == answer.strip() if tokens else True
@@ -165,7 +190,8 @@ class SessionStream:
         except StopIteration:
             if self._session is not None:
                 made = self._stream.completion
-                self._end(made.text, made.tokens)
+                self._session._keep(self._question, self._prompt, made.text, made.tokens)
+                self._session = None
             raise
         self._parts.append(piece)
         return piece
@@ -178,18 +204,8 @@ class SessionStream:
     def close(self) -> None:
         """Cancels what has not come yet."""
         self._stream.close()
-        if self._parts:
-            self._end("".join(self._parts), None)
-        self._session = None
-
-    def _end(self, answer: str, tokens: list[int] | None) -> None:
-        if self._session is None:
-            return
-        # Of an answer that was cut off, only the text is known to have been seen.
-        told = self._session._model.tokenize(answer, add_special=False) if tokens is None else tokens
-        self._session._keep(self._question, self._prompt, answer, told)
-        if tokens is None:
-            self._session._turns[-1].exact = False
+        if self._parts and self._session is not None:
+            self._session._keep_cut(self._question, self._prompt, "".join(self._parts))
         self._session = None
 
     def __enter__(self) -> SessionStream:

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <exception>
+#include <shared_mutex>
 #include <string>
 #include <utility>
 
@@ -74,9 +75,9 @@ llama_context_params params_of(const ContextOptions& options) {
 }  // namespace
 
 Result<std::unique_ptr<Context>> LlamaContext::make(llama_model* model, const std::vector<std::string>& rpc,
-                                                    const ContextOptions& options) {
+                                                    LlamaAdapters& adapters, const ContextOptions& options) {
     const LlamaGuard guard;
-    std::unique_ptr<LlamaContext> made(new LlamaContext);
+    std::unique_ptr<LlamaContext> made(new LlamaContext(adapters));
     llama_context_params params = params_of(options);
     params.abort_callback = [](void* self) { return static_cast<LlamaContext*>(self)->watch(); };
     params.abort_callback_data = made.get();
@@ -85,6 +86,7 @@ Result<std::unique_ptr<Context>> LlamaContext::make(llama_model* model, const st
     made->leaving_ = options.max_sequences;
     made->arriving_ = options.max_sequences + 1;
     try {
+        const std::shared_lock computing(adapters.computing);
         made->context_ = llama_init_from_model(model, params);
     } catch (const std::exception& caught) {
         return failure(ErrorCode::kModel, std::string("no context for the model: ") + caught.what());
@@ -157,6 +159,7 @@ Result<void> LlamaContext::step(std::span<const BatchRow> rows) {
     const LlamaGuard guard;
     std::int32_t status = 0;
     try {
+        const std::shared_lock computing(adapters_.computing);
         status = llama_decode(context_, batch);
         if (status == 0) llama_synchronize(context_);
     } catch (const std::exception& caught) {
@@ -170,6 +173,20 @@ Result<void> LlamaContext::step(std::span<const BatchRow> rows) {
             return failure(ErrorCode::kModel, "the model failed to compute (code " + std::to_string(status) +
                                                   "): " + LlamaGuard::messages());
     }
+}
+
+// The old one goes only when libllama does not name it any more.
+void LlamaContext::apply(const AppliedAdapter& adapter) {
+    if (adapter != applied_) {
+        auto* weights = adapter.weights == nullptr
+                            ? nullptr
+                            : static_cast<const LlamaAdapter&>(*adapter.weights).weights();
+        float scale = adapter.scale;
+        const bool set = llama_set_adapters_lora(context_, &weights, weights == nullptr ? 0 : 1, &scale) == 0;
+        check(set, "an adapter that was loaded can be applied");
+        applied_ = adapter;
+    }
+    adapters_.tidy();
 }
 
 std::span<float> LlamaContext::logits(std::size_t row) {

@@ -11,18 +11,21 @@
 #include <vector>
 
 #include "base/core_budget.h"
+#include "engine/llama_adapter.h"
 #include "engine/model.h"
 
 namespace syncyte {
 
 class LlamaContext final : public Context {
   public:
-    // `rpc`: the servers that hold a part of the model.
+    // `rpc`: the servers that hold a part of the model. `adapters`: of the model; as the model itself, they
+    // must outlive the context.
     static Result<std::unique_ptr<Context>> make(llama_model* model, const std::vector<std::string>& rpc,
-                                                 const ContextOptions& options);
+                                                 LlamaAdapters& adapters, const ContextOptions& options);
     ~LlamaContext() override;
 
     Result<void> step(std::span<const BatchRow> rows) override;
+    void apply(const AppliedAdapter& adapter) override;
     std::span<float> logits(std::size_t row) override;
     std::span<const float> embedding(SequenceId sequence) override;
     void erase(SequenceId sequence, Position from) override;
@@ -35,12 +38,14 @@ class LlamaContext final : public Context {
     [[nodiscard]] std::int32_t cells() const override;
 
   private:
-    LlamaContext() = default;
+    explicit LlamaContext(LlamaAdapters& adapters) : adapters_(adapters) {}
     bool watch();
     Result<void> probe(std::int32_t threads);
 
+    LlamaAdapters& adapters_;
     llama_context* context_ = nullptr;
     std::vector<std::string> rpc_;
+    AppliedAdapter applied_;
     std::size_t vocabulary_size_ = 0;
     std::size_t embedding_length_ = 0;
     bool can_fork_ = false;

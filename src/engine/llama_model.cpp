@@ -4,12 +4,17 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
+#include <cstdlib>
 #include <exception>
+#include <fstream>
 #include <utility>
 
+#include "engine/adapter_check.h"
 #include "engine/devices.h"
 #include "engine/endpoint.h"
 #include "engine/gguf_check.h"
+#include "engine/llama_adapter.h"
 #include "engine/llama_context.h"
 #include "engine/llama_guard.h"
 
@@ -85,7 +90,7 @@ ModelInfo describe(const llama_model* model) {
     return info;
 }
 
-class LlamaModel final : public Model {
+class LlamaModel final : public Model, public std::enable_shared_from_this<LlamaModel> {
   public:
     LlamaModel(llama_model* model, std::vector<std::string> rpc)
         : model_(model), vocab_(llama_model_get_vocab(model)), rpc_(std::move(rpc)), info_(describe(model)) {
@@ -100,7 +105,13 @@ class LlamaModel final : public Model {
         }
     }
     ~LlamaModel() override {
-        if (servers_answer(rpc_)) llama_model_free(model_);
+        // Without the servers nothing of theirs can be freed.
+        if (servers_answer(rpc_)) {
+            adapters_.reset();  // before what they belong to
+            llama_model_free(model_);
+        } else {
+            static_cast<void>(adapters_.release());
+        }
     }
 
     [[nodiscard]] const ModelInfo& info() const override { return info_; }
@@ -118,8 +129,9 @@ class LlamaModel final : public Model {
                                        bool add_generation_prompt) const override;
     [[nodiscard]] Result<std::unique_ptr<Context>> make_context(
         const ContextOptions& options) const override {
-        return LlamaContext::make(model_, rpc_, options);
+        return LlamaContext::make(model_, rpc_, *adapters_, options);
     }
+    [[nodiscard]] Result<std::shared_ptr<const Adapter>> load_adapter(const std::string& path) const override;
 
   private:
     [[nodiscard]] Result<void> check_token(Token token) const {
@@ -129,7 +141,10 @@ class LlamaModel final : public Model {
                                                         std::to_string(info_.vocabulary_size - 1) + ")");
     }
 
+    [[nodiscard]] Result<void> try_out(const std::shared_ptr<const Adapter>& adapter) const;
+
     llama_model* model_;
+    std::unique_ptr<LlamaAdapters> adapters_ = std::make_unique<LlamaAdapters>();
     const llama_vocab* vocab_;
     const std::vector<std::string> rpc_;
     ModelInfo info_;
@@ -258,6 +273,52 @@ Result<std::string> LlamaModel::apply_template(const std::string& chat_template,
     }
     return failure(ErrorCode::kInvalidArgument,
                    "the model's chat template is not one that libllama knows; with jinja2 installed any is");
+}
+
+// Brings the file into memory, so that reading it again is quick.
+void read_through(const std::string& path) {
+    std::ifstream file(path, std::ios::binary);
+    std::vector<char> piece(std::size_t{1} << 20);
+    while (file.read(piece.data(), static_cast<std::streamsize>(piece.size()))) {
+    }
+}
+
+Result<std::shared_ptr<const Adapter>> LlamaModel::load_adapter(const std::string& path) const {
+    const auto named = [&path](Error error) {
+        error.message = path + ": " + error.message;
+        return std::unexpected(std::move(error));
+    };
+    if (Result<void> sound = check_gguf(path); !sound) return named(std::move(sound.error()));
+    const std::string experts = metadata(model_, info_.architecture + ".expert_count");
+    const AdapterBase base{.architecture = info_.architecture, .experts = std::atoll(experts.c_str())};
+    if (Result<void> fits = check_adapter(path, base); !fits) return named(std::move(fits.error()));
+    read_through(path);  // steps wait while libllama reads it
+    const LlamaGuard guard;
+    try {
+        llama_adapter_lora* loaded = adapters_->load(model_, path);
+        if (loaded == nullptr) {
+            return named(
+                Error(ErrorCode::kModel, "not an adapter for this model: " + LlamaGuard::messages()));
+        }
+        auto adapter = std::make_shared<const LlamaAdapter>(loaded, shared_from_this(), *adapters_);
+        if (Result<void> works = try_out(adapter); !works) return named(std::move(works.error()));
+        return adapter;
+    } catch (const std::exception& caught) {
+        return named(
+            Error(ErrorCode::kModel, std::string("not an adapter for this model: ") + caught.what()));
+    }
+}
+
+// One token in a context of its own, on this thread alone, where an abort() of ggml becomes an error.
+Result<void> LlamaModel::try_out(const std::shared_ptr<const Adapter>& adapter) const {
+    auto context = make_context({.cells = 32, .max_sequences = 1, .rows_per_step = 8, .threads = 1});
+    if (!context) return std::unexpected(std::move(context.error()));
+    (*context)->apply({.weights = adapter, .scale = 1});
+    const BatchRow row{.token = 0, .position = 0, .sequence = 0, .output = true};
+    if (Result<void> computed = (*context)->step({&row, 1}); !computed) return computed;
+    const std::span<const float> logits = (*context)->logits(0);
+    if (std::ranges::all_of(logits, [](float logit) { return std::isfinite(logit); })) return {};
+    return failure(ErrorCode::kModel, "with this adapter the model computes no numbers (NaN or infinity)");
 }
 
 Result<void> check_usable(const llama_model* model) {

@@ -27,4 +27,7 @@ struct LoadOptions {
 Result<std::shared_ptr<const Model>> load_llama_model(const std::string& path,
                                                       const LoadOptions& options = {});
 
+// Adapters whose weights are in memory right now. For tests.
+std::size_t open_adapters();
+
 }  // namespace syncyte

@@ -2,6 +2,7 @@
 // one batch step at a time. libllama stands behind it; tests put a deterministic fake there.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -54,6 +55,39 @@ struct BatchRow {
     bool output;  // its logits will be asked for
 };
 
+class Model;
+
+// A low-rank change of a model's weights (LoRA), for requests that ask for it; the weights themselves stay as
+// they are. Read-only: any thread may hold it and drop it.
+class Adapter {
+  public:
+    Adapter() = default;
+    Adapter(const Adapter&) = delete;
+    Adapter& operator=(const Adapter&) = delete;
+    virtual ~Adapter() = default;
+
+    // Which model it was loaded for.
+    [[nodiscard]] virtual const Model* model() const = 0;
+    // Never used twice in this process, so that what was computed with one is not taken for another's.
+    [[nodiscard]] std::uint64_t number() const { return number_; }
+
+  private:
+    static std::uint64_t next_number() {
+        static std::atomic<std::uint64_t> last{0};
+        return last.fetch_add(1, std::memory_order_relaxed) + 1;
+    }
+
+    const std::uint64_t number_ = next_number();
+};
+
+// What a request computes with: the model alone, or with an adapter that counts `scale` times.
+struct AppliedAdapter {
+    std::shared_ptr<const Adapter> weights;  // null: the model alone
+    float scale = 0;
+
+    friend bool operator==(const AppliedAdapter&, const AppliedAdapter&) = default;
+};
+
 // The KV cache and the compute state: one unified cache, many sequences. Used by one thread at a time,
 // except for interrupt().
 class Context {
@@ -64,6 +98,10 @@ class Context {
     // kFull: no room in the cache, nothing was computed. kCancelled: interrupt() was called. kModel: the
     // pass failed. After the last two the context is fit only for destruction.
     virtual Result<void> step(std::span<const BatchRow> rows) = 0;
+
+    // The next steps compute with this; it is kept alive until another is applied. Switching costs as much as
+    // setting up the computation anew: milliseconds.
+    virtual void apply(const AppliedAdapter& adapter) = 0;
 
     // The logits of `row` of the last step, which must have had `output` set. One float per token of the
     // vocabulary; the caller may overwrite them. Valid until the next step.
@@ -131,6 +169,10 @@ class Model {
     // The context refers to the model, which must outlive it.
     [[nodiscard]] virtual Result<std::unique_ptr<Context>> make_context(
         const ContextOptions& options) const = 0;
+    // Reads a LoRA adapter from a GGUF file; it keeps the model alive. kNotFound, kIo: cannot be opened.
+    // kModel: not an adapter, or not one for this model; the message says why.
+    [[nodiscard]] virtual Result<std::shared_ptr<const Adapter>> load_adapter(
+        const std::string& path) const = 0;
 };
 
 }  // namespace syncyte

@@ -5,9 +5,11 @@
 #include <utility>
 
 #include "engine/grammar.h"
+#include "engine/llama_model.h"
 #include "engine/versions.h"
 #include "python/errors.h"
 #include "python/handles.h"
+#include "python/lora.h"
 #include "python/model_arguments.h"
 #include "python/request.h"
 #include "python/request_options.h"
@@ -365,15 +367,17 @@ PyObject* model_stats(PyObject* object, PyObject*) {
 PyObject* model_prefix(PyObject* object, PyObject* args) {
     PyObject* prompt = nullptr;
     PyObject* salt = nullptr;
+    PyObject* lora = nullptr;
     int pin = 0;
-    if (PyArg_ParseTuple(args, "OpO", &prompt, &pin, &salt) == 0) return nullptr;
+    if (PyArg_ParseTuple(args, "OpOO", &prompt, &pin, &salt, &lora) == 0) return nullptr;
     const Ref<SharedModel> model = opened(object);
     if (!model) return nullptr;
+    RequestOptions options;
+    if (!read_lora(lora, options.adapter)) return nullptr;
     const auto salt_text = text_of(salt, "cache_salt");
     if (!salt_text) return nullptr;
     auto tokens = prompt_of(object, model->model(), prompt);
     if (!tokens) return nullptr;
-    RequestOptions options;
     options.prompt = std::move(*tokens);
     options.max_tokens = 1;
     options.cache_salt = *salt_text;
@@ -449,6 +453,25 @@ PyObject* model_pair(PyObject* object, PyObject* args) {
     return tokens ? list_of(*tokens) : raise_for(object, tokens.error());
 }
 
+PyObject* model_lora(PyObject* object, PyObject* args) {
+    PyObject* path_bytes = nullptr;
+    float scale = 0;
+    if (PyArg_ParseTuple(args, "O&f", PyUnicode_FSConverter, &path_bytes, &scale) == 0) return nullptr;
+    const std::string path(PyBytes_AS_STRING(path_bytes),
+                           static_cast<std::size_t>(PyBytes_GET_SIZE(path_bytes)));
+    Py_DECREF(path_bytes);
+    const Ref<SharedModel> model = opened(object);
+    if (!model) return nullptr;
+    Result<std::shared_ptr<const Adapter>> weights = [&] {
+        const Detached detached;
+        return model->adapter(path);
+    }();
+    if (!weights) return raise_for(object, weights.error());
+    ModuleState* state = state_of_type(Py_TYPE(object));
+    if (state == nullptr) return nullptr;
+    return make_lora(*state, model->again(), {.weights = std::move(*weights), .scale = scale}, path);
+}
+
 PyObject* model_close(PyObject* object, PyObject*) {
     // Others may hold the same handle: only this object lets go.
     Ref<Handle> closed = make_ref<ModelHandle>(nullptr);
@@ -470,6 +493,8 @@ PyObject* versions(PyObject*, PyObject*) {
 
 PyObject* count_open_models(PyObject*, PyObject*) { return PyLong_FromSize_t(open_models()); }
 
+PyObject* count_open_adapters(PyObject*, PyObject*) { return PyLong_FromSize_t(open_adapters()); }
+
 PyObject* check_grammar(PyObject* module, PyObject* argument) {
     const auto text = text_of(argument, "the grammar");
     if (!text) return nullptr;
@@ -490,7 +515,8 @@ PyMethodDef methods[] = {
      "_apply_template(chat_template, roles, contents, add_generation_prompt)"},
     {"_info", model_info, METH_NOARGS, "_info()"},
     {"_control_texts", model_control_texts, METH_O, "_control_texts(text)"},
-    {"_prefix", model_prefix, METH_VARARGS, "_prefix(prompt, pin, cache_salt)"},
+    {"_prefix", model_prefix, METH_VARARGS, "_prefix(prompt, pin, cache_salt, lora)"},
+    {"_lora", model_lora, METH_VARARGS, "_lora(path, scale)"},
     {"_stats", model_stats, METH_NOARGS, "_stats()"},
     {"close", model_close, METH_NOARGS,
      "close()\n--\n\nLets the model go; the last user's close frees the weights. Running requests go on."},
@@ -521,6 +547,7 @@ PyType_Spec spec = {
 PyMethodDef functions[] = {
     {"_check_grammar", check_grammar, METH_O, "_check_grammar(text): ValueError says what is wrong with it."},
     {"_open_models", count_open_models, METH_NOARGS, "How many models have their weights in memory."},
+    {"_open_adapters", count_open_adapters, METH_NOARGS, "How many LoRA adapters are in memory."},
     {"_engine_versions", versions, METH_NOARGS, "Versions of libllama and ggml."},
     {nullptr, nullptr, 0, nullptr},
 };

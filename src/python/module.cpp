@@ -12,6 +12,7 @@
 #include "python/errors.h"
 #include "python/handles.h"
 #include "python/leaving.h"
+#include "python/lora.h"
 #include "python/measure.h"
 #include "python/message.h"
 #include "python/model.h"
@@ -47,6 +48,7 @@ constexpr Register kRegisters[] = {
     register_handles,
     register_message,
     register_model,
+    register_lora,
     register_request,
     register_task,
     register_map,

@@ -3,6 +3,7 @@
 #include <string_view>
 #include <utility>
 
+#include "python/lora.h"
 #include "python/model_arguments.h"
 
 namespace syncyte::python {
@@ -79,6 +80,8 @@ bool read(PyObject* value, std::string& into) {
     return text.has_value();
 }
 
+bool read(PyObject* value, AppliedAdapter& into) { return read_lora(value, into); }
+
 template <auto Member>
 bool set(PyObject* value, RequestOptions& options) {
     return read(value, options.*Member);
@@ -106,6 +109,7 @@ constexpr Field kFields[] = {
     {"deadline", set<&RequestOptions::deadline>},
     {"cache_salt", set<&RequestOptions::cache_salt>},
     {"speculate", set<&RequestOptions::draft_tokens>},
+    {"lora", set<&RequestOptions::adapter>},
     {"ignore_eos", set<&RequestOptions::ignore_eos>},
     {"temperature", set_sampling<&SamplingParams::temperature>},
     {"top_k", set_sampling<&SamplingParams::top_k>},

@@ -105,7 +105,7 @@ void Scheduler::admit() {
 }
 
 PrefixTree::Wanted Scheduler::wanted(const Sequence& sequence) const {
-    return {.tokens = sequence.tokens, .salt = sequence.options().cache_salt, .hold = sequence.hold};
+    return {.tokens = sequence.tokens, .salt = sequence.salt, .hold = sequence.hold};
 }
 
 std::int32_t Scheduler::headroom(const Sequence& sequence) const {

@@ -38,6 +38,7 @@ void Scheduler::draft() {
     if (!context_->can_fork()) return;
     std::vector<Sequence*> decoding;
     for (const auto& sequence : running_) {
+        if (!serves(*sequence)) continue;
         if (!sequence->decoding()) return;
         decoding.push_back(sequence.get());
     }

@@ -44,6 +44,7 @@ struct RequestOptions {
     // Tokens guessed from texts seen before, and computed along with the next one: at most so many, wherever
     // there is a guess; below 0: as many as pay.
     std::int32_t draft_tokens = kDraftWhatPays;
+    AppliedAdapter adapter;                   // of the model that computes it
     std::shared_ptr<GrammarMachine> grammar;  // what the answer has to be; null: anything
 };
 

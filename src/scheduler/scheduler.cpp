@@ -1,6 +1,7 @@
 #include "scheduler/scheduler.h"
 
 #include <algorithm>
+#include <bit>
 #include <string>
 #include <utility>
 
@@ -8,6 +9,18 @@
 #include "scheduler/sequence.h"
 
 namespace syncyte {
+
+namespace {
+
+// What one adapter has computed is of no use to another, nor at another scale.
+std::string salt_of(const RequestOptions& options) {
+    const AppliedAdapter& adapter = options.adapter;
+    if (adapter.weights == nullptr) return "base " + options.cache_salt;
+    return "adapter " + std::to_string(adapter.weights->number()) + " " +
+           std::to_string(std::bit_cast<std::uint32_t>(adapter.scale)) + " " + options.cache_salt;
+}
+
+}  // namespace
 
 Scheduler::Scheduler(std::shared_ptr<const Model> model, std::unique_ptr<Context> context,
                      const SchedulerOptions& options)
@@ -79,9 +92,11 @@ bool Scheduler::step() {
     drop_ended();
     admit();
     secure_cells();
+    choose_adapter();
     draft();
     build_rows();
     if (rows_.empty()) {
+        context_->apply({});
         publish_stats();
         return !waiting_.empty();
     }
@@ -109,13 +124,32 @@ void Scheduler::receive() {
     }
     for (Ref<Request>& request : received_) {
         const RequestOptions& options = request->options();
-        auto sequence = std::make_unique<Sequence>(
-            Sequence{.request = request, .tokens = options.prompt, .text = OutputText(options.stops)});
+        auto sequence = std::make_unique<Sequence>(Sequence{.request = request,
+                                                            .tokens = options.prompt,
+                                                            .salt = salt_of(options),
+                                                            .text = OutputText(options.stops)});
         sequence->arrival = ++arrivals_;
         sequence->waiting_since = now_;
         waiting_.push_back(std::move(sequence));
     }
     received_.clear();
+}
+
+// Whose requests this step computes: all running ones have something to compute.
+void Scheduler::choose_adapter() {
+    claims_.clear();
+    for (const auto& sequence : running_) {
+        const RequestOptions& options = sequence->options();
+        AdapterTurns::Claim claim{options.adapter, options.priority, options.deadline.time()};
+        const auto same = std::ranges::find(claims_, claim.adapter, &AdapterTurns::Claim::adapter);
+        if (same == claims_.end()) {
+            claims_.push_back(std::move(claim));
+        } else if (claim.precedes(*same)) {
+            *same = std::move(claim);
+        }
+    }
+    serving_ = turns_.choose(claims_, now_);
+    claims_.clear();
 }
 
 // Tokens of running answers first; what is left of the step goes to prompts, the most urgent first.
@@ -124,7 +158,7 @@ void Scheduler::build_rows() {
     owners_.clear();
     for (const auto& sequence : running_) {
         sequence->row = Sequence::kNoRow;
-        if (!sequence->decoding()) continue;
+        if (!sequence->decoding() || !serves(*sequence)) continue;
         add_row(*sequence);
         add_drafted(*sequence);
     }
@@ -132,12 +166,14 @@ void Scheduler::build_rows() {
     std::size_t left =
         pace_.prompt_rows(decoding_, static_cast<std::size_t>(options_.rows_per_step) - decoding_);
     for (const auto& sequence : running_) {
-        if (sequence->decoding()) continue;
+        if (sequence->decoding() || !serves(*sequence)) continue;
         const std::size_t count = std::min(sequence->missing(), left);
         for (std::size_t i = 0; i < count; ++i) add_row(*sequence);
         left -= count;
     }
 }
+
+bool Scheduler::serves(const Sequence& sequence) const { return sequence.options().adapter == serving_; }
 
 // Of the next token of the sequence that has no row yet.
 void Scheduler::add_row(Sequence& sequence) {
@@ -161,6 +197,7 @@ void Scheduler::add_drafted(Sequence& sequence) {
 
 Result<void> Scheduler::forward() {
     const Clock::time_point start = options_.now();
+    context_->apply(serving_);
     Result<void> done = context_->step(rows_);
     if (!done) {
         if (done.error().code == ErrorCode::kCancelled) done.error().code = ErrorCode::kClosed;
@@ -170,6 +207,7 @@ Result<void> Scheduler::forward() {
     const double seconds = seconds_between(start, end);
     pace_.note(decoding_, rows_.size() - decoding_, seconds);
     if (decoding_ == rows_.size()) cost_.note(decoding_, seconds);
+    turns_.note(seconds);
     computing_ += end - start;
     ++steps_;
     rows_done_ += rows_.size();
@@ -318,6 +356,9 @@ void Scheduler::fail_all(const Error& error) {
     running_.clear();
     pins_.clear();
     tree_.clear();
+    turns_ = {};
+    serving_ = {};
+    context_->apply({});
     publish_stats();
 }
 

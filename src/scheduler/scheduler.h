@@ -14,6 +14,7 @@
 #include "base/ref.h"
 #include "engine/model.h"
 #include "scheduler/acceptance.h"
+#include "scheduler/adapter_turns.h"
 #include "scheduler/engine_work.h"
 #include "scheduler/pace.h"
 #include "scheduler/prefix_tree.h"
@@ -61,7 +62,8 @@ struct SchedulerStats {
 // more urgent request needs the place, the least urgent one pauses, and goes on later as if nothing had
 // happened. A request that the cache cannot hold at all, because others have pinned too much of it, ends with
 // kOverloaded. A prompt begins with as much as any other of its salt, running or ended, has computed of it
-// already; while another is computing such a beginning, it waits for that.
+// already; while another is computing such a beginning, it waits for that. A step computes requests of one
+// adapter only; the adapters take turns (scheduler/adapter_turns.h).
 class Scheduler final : public EngineWork {
   public:
     // Sequence ids that a context for max_sequences needs: some hold what ended.
@@ -104,7 +106,9 @@ class Scheduler final : public EngineWork {
     void secure_cells();
     void relieve();
     // What is computed: scheduler.cpp.
+    void choose_adapter();
     void build_rows();
+    [[nodiscard]] bool serves(const Sequence& sequence) const;
     void add_row(Sequence& sequence);
     void add_drafted(Sequence& sequence);
     Result<void> forward();
@@ -154,6 +158,9 @@ class Scheduler final : public EngineWork {
     Pace pace_;
     StepCost cost_;
     Acceptance acceptance_{256};  // of all sequences
+    AdapterTurns turns_;
+    AppliedAdapter serving_;  // what this step computes with
+    std::vector<AdapterTurns::Claim> claims_;
     std::vector<BatchRow> rows_;
     std::vector<Sequence*> owners_;  // of the rows
     std::size_t decoding_ = 0;       // of them, rows of running answers

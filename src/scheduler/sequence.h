@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "base/clock.h"
@@ -25,6 +26,7 @@ struct Sequence {
     Ref<Request> request;
     std::vector<Token> tokens;         // the prompt, then all that was generated
     PrefixTree::Node* node = nullptr;  // its place in the cache, while it runs
+    std::string salt;                  // of its cells: as the request says, and of its adapter alone
     std::uint64_t hold = 0;            // names what the cache may still have of it, while it is paused
     std::optional<Sampler> sampler{};  // from its first start on
     OutputText text;

@@ -1,11 +1,7 @@
 #include "scheduler/shared_model.h"
 
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <atomic>
-#include <cerrno>
-#include <compare>
 #include <condition_variable>
 #include <filesystem>
 #include <limits>
@@ -17,8 +13,10 @@
 #include "base/cpu.h"
 #include "engine/endpoint.h"
 #include "engine/llama_model.h"
+#include "scheduler/adapter_cache.h"
 #include "scheduler/embedding_queue.h"
 #include "scheduler/engine_thread.h"
+#include "scheduler/file_id.h"
 #include "scheduler/grammar_cache.h"
 
 namespace syncyte {
@@ -35,31 +33,6 @@ constexpr std::int32_t kDefaultCells = 4096;  // more only for a longer context_
 constexpr std::int32_t kRowsPerStep = 128;
 
 std::atomic<std::size_t> open_count{0};
-
-// What makes a file the same file.
-struct FileId {
-    dev_t device;
-    ino_t inode;
-    off_t size;
-    std::int64_t changed;  // nanoseconds
-
-    friend auto operator<=>(const FileId&, const FileId&) = default;
-};
-
-Result<FileId> identify(const std::string& path) {
-    struct stat status{};
-    if (path.find('\0') != std::string::npos) {
-        return failure(ErrorCode::kInvalidArgument, "a path cannot hold a null character");
-    }
-    if (::stat(path.c_str(), &status) != 0) {
-        const int error = errno;
-        const bool missing = error == ENOENT || error == ENOTDIR;
-        return failure(missing ? ErrorCode::kNotFound : ErrorCode::kIo,
-                       path + ": " + (missing ? "no such file" : std::generic_category().message(error)));
-    }
-    return FileId{status.st_dev, status.st_ino, status.st_size,
-                  status.st_mtim.tv_sec * 1'000'000'000 + status.st_mtim.tv_nsec};
-}
 
 Result<void> check_range(const char* name, const std::optional<std::int32_t>& value, std::int32_t least,
                          std::int32_t most) {
@@ -128,6 +101,7 @@ struct SharedModel::Core {
     GrammarCache grammars;
     std::mutex embedding_mutex;
     std::map<Pooling, std::shared_ptr<EmbeddingQueue>> embedding;  // those that were ever asked for
+    AdapterCache adapters;
 
     Core() { ++open_count; }
     ~Core() {
@@ -320,7 +294,18 @@ Result<std::shared_ptr<GrammarMachine>> SharedModel::grammar(const std::string& 
     return core_->grammars.get(*core_->model, text);
 }
 
+Result<std::shared_ptr<const Adapter>> SharedModel::adapter(const std::string& path) const {
+    EngineThread& engine = EngineThread::of_process();
+    if (Result<void> can = engine.usable(); !can) return std::unexpected(std::move(can.error()));
+    return core_->adapters.get(*core_->model, path);
+}
+
 Result<Ref<Request>> SharedModel::submit(RequestOptions options) const {
+    if (options.adapter.weights != nullptr && options.adapter.weights->model() != core_->model.get()) {
+        return failure(ErrorCode::kInvalidArgument,
+                       "the LoRA adapter was loaded for another model; load it by this one's lora()");
+    }
+    if (options.adapter.scale == 0) options.adapter = {};  // the model alone, in one batch with others
     EngineThread& engine = EngineThread::of_process();
     if (Result<void> can = engine.usable(); !can) return std::unexpected(std::move(can.error()));
     if (!core_->scheduler) {

@@ -18,6 +18,7 @@ enum class HandleKind : std::uint8_t {
     kBuffer,
     kShared,
     kModel,
+    kLora,
     kPool,
     kFuture,
     kToken,

@@ -1,6 +1,8 @@
 """Opens damaged copies of a GGUF file, one after the other, in this process: run as a program by its test.
 
-usage: gguf_mutations.py MODEL FOLDER SEED COUNT
+usage: gguf_mutations.py FILE FOLDER SEED COUNT [MODEL]
+
+The file is a model, or with MODEL a LoRA adapter for that one.
 
 Prints one line per copy before it is opened and one after, so that a death names its cause.
 """
@@ -15,11 +17,17 @@ from pathlib import Path
 
 import syncyte
 
-HEADER = 15_500  # bytes: metadata, vocabulary and tensor directory of the tiny model
+KEY = re.compile(rb"(?:general|llama|tokenizer|adapter)\.[a-z_.]+")
+TENSOR = re.compile(rb"[a-z0-9_.]+\.weight(?:\.lora_[ab])?")
 ODD = [0, 1, 2, 3, 7, 31, 63, 65, 255, 637, 638, 639, 4096, 2**31 - 1, 2**31, 2**32 - 1]
 
 
-def mutate(data: bytes, draw: random.Random) -> tuple[bytes, str]:
+def header_of(data: bytes) -> int:
+    """Bytes of metadata, vocabulary and tensor directory."""
+    return max(found.end() for found in TENSOR.finditer(data)) + 32
+
+
+def mutate(data: bytes, header: int, draw: random.Random) -> tuple[bytes, str]:
     """A damaged copy, and what was done to it."""
     kind = draw.choice(
         [
@@ -38,17 +46,17 @@ def mutate(data: bytes, draw: random.Random) -> tuple[bytes, str]:
         ]
     )
     copy = bytearray(data)
-    at = draw.randrange(HEADER)
+    at = draw.randrange(header)
     if kind == "flip":
         for _ in range(draw.randint(1, 4)):
-            copy[draw.randrange(HEADER)] ^= 1 << draw.randrange(8)
+            copy[draw.randrange(header)] ^= 1 << draw.randrange(8)
     elif kind == "number":
         width, form = draw.choice([(4, "<I"), (8, "<Q")])
         value = draw.choice([*ODD, draw.randrange(2**32)])
         copy[at : at + width] = struct.pack(form, value)
     elif kind == "value":
         # The value of a key, the structure left as it is. Of arrays: the type, the count or an element.
-        key = draw.choice(list(re.finditer(rb"(?:general|llama|tokenizer)\.[a-z_.]+", data[:HEADER])))
+        key = draw.choice(list(KEY.finditer(data[:header])))
         at = (
             key.end()
             + 4
@@ -57,7 +65,7 @@ def mutate(data: bytes, draw: random.Random) -> tuple[bytes, str]:
         copy[at : at + 4] = struct.pack("<I", draw.choice([*ODD, draw.randrange(2**32)]))
     elif kind == "tensor":
         # A tensor's number of dimensions, a dimension, its type or its place.
-        name = draw.choice(list(re.finditer(rb"[a-z0-9_.]+\.weight", data[:HEADER])))
+        name = draw.choice(list(TENSOR.finditer(data[:header])))
         at = name.end() + draw.choice([0, 4, 12, 20, 24])
         copy[at : at + 4] = struct.pack("<I", draw.choice(ODD))
     elif kind == "text":
@@ -65,14 +73,14 @@ def mutate(data: bytes, draw: random.Random) -> tuple[bytes, str]:
     elif kind == "cut":
         del copy[draw.randrange(len(copy)) :]
     elif kind == "swap":
-        other, size = draw.randrange(HEADER), draw.randint(1, 32)
+        other, size = draw.randrange(header), draw.randint(1, 32)
         copy[at : at + size], copy[other : other + size] = copy[other : other + size], copy[at : at + size]
     elif kind == "erase":
         del copy[at : at + draw.randint(1, 64)]
     elif kind == "repeat":
         copy[at:at] = copy[at : at + draw.randint(1, 64)]
     else:
-        at = draw.randrange(HEADER, len(copy) - 64)
+        at = draw.randrange(header, len(copy) - 64)
         copy[at : at + 64] = draw.randbytes(64)
     return bytes(copy), f"{kind} at {at}"
 
@@ -88,16 +96,28 @@ def try_to_use(path: Path) -> str:
         return f"{type(error).__name__}: {error}"
 
 
+def try_to_adapt(model: syncyte.Model, path: Path) -> str:
+    """Loads the file as an adapter of the model and, where that works, generates with it."""
+    try:
+        with model.lora(path) as lora:
+            model.generate("the other", max_tokens=3, seed=1, lora=lora)
+            return "works"
+    except (syncyte.ModelError, ValueError) as error:
+        return f"{type(error).__name__}: {error}"
+
+
 def main() -> None:
     """Runs the mutations named on the command line."""
+    model = syncyte.Model(sys.argv[5], threads=1, max_sequences=2) if len(sys.argv) > 5 else None
     data, folder = Path(sys.argv[1]).read_bytes(), Path(sys.argv[2])
     seed, count = int(sys.argv[3]), int(sys.argv[4])
+    header = header_of(data)
     for number in range(seed, seed + count):
-        copy, what = mutate(data, random.Random(number))
+        copy, what = mutate(data, header, random.Random(number))
         path = folder / f"{number}.gguf"
         path.write_bytes(copy)
         print(f"{number}: {what}", flush=True)
-        print(f"  {try_to_use(path)}", flush=True)
+        print(f"  {try_to_adapt(model, path) if model else try_to_use(path)}", flush=True)
         path.unlink()
     print("all done", flush=True)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tiny_gguf import IM_END, IM_START, write_tiny_gguf
+from waiting import wait_until
 
 import syncyte
 
@@ -64,6 +66,54 @@ def test_forks_go_their_own_ways(model: syncyte.Model) -> None:
     assert len(session) == 1
     assert len({json.dumps(fork.messages) for fork in forks}) == 5
     assert all(fork.messages[:3] == session.messages for fork in forks)
+
+
+def test_ten_branches_cost_their_own_tokens_only(model: syncyte.Model) -> None:
+    session = model.session(system=SYSTEM * 3, max_tokens=8, ignore_eos=True)
+    trunk = session.send("hello", seed=1)
+    length = trunk.usage.prompt_tokens + 8
+    assert wait_until(lambda: model.stats().running == 0)
+    before = model.stats().computed_tokens
+    own = 0
+    for number in range(10):
+        made = session.fork().send(f"way {number}", seed=number)
+        # But for the answer's last token, which was never computed. Questions may begin alike, too.
+        assert made.usage.reused_tokens >= length - 1
+        own += made.usage.prompt_tokens - made.usage.reused_tokens + 7
+    assert own < 10 * 40
+    assert wait_until(lambda: model.stats().computed_tokens - before == own)
+
+
+def test_asyncio(model: syncyte.Model) -> None:
+    async def talk() -> None:
+        options: dict[str, Any] = {"max_tokens": 12, "temperature": 0, "ignore_eos": True}
+        session, same = model.session(**options), model.session(**options)
+        made = await session.asend("hello")
+        assert made.text == same.send("hello").text
+        pieces = [piece async for piece in session.astream("more")]
+        assert "".join(pieces) == same.send("more").text
+        assert session.messages == same.messages
+        forks = [session.fork() for _ in range(4)]
+        answers = await asyncio.gather(*(fork.asend(f"way {n}") for n, fork in enumerate(forks)))
+        assert all(one.usage.reused_tokens >= made.usage.prompt_tokens for one in answers)
+
+        before = session.messages
+        task = asyncio.create_task(session.asend("cancelled", max_tokens=400))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert session.messages == before
+        async with session.astream("cut", max_tokens=400) as stream:
+            piece = await anext(stream)
+        assert session.messages[-1]["content"] == piece
+        with pytest.raises(StopAsyncIteration):
+            await anext(stream)
+        await session.astream("never read").aclose()
+        assert len(session) == 3
+        assert (await session.asend("go on")).text
+
+    asyncio.run(talk())
 
 
 def test_rewinding(model: syncyte.Model) -> None:

@@ -57,6 +57,9 @@ class WordModel final : public Model {
     [[nodiscard]] Result<std::unique_ptr<Context>> make_context(const ContextOptions&) const override {
         return failure(ErrorCode::kModel);
     }
+    [[nodiscard]] Result<std::shared_ptr<const Adapter>> load_adapter(const std::string&) const override {
+        return failure(ErrorCode::kModel, "no adapters");
+    }
 
     [[nodiscard]] const std::string& piece(std::size_t token) const { return pieces_[token]; }
 

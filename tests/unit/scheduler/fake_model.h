@@ -24,6 +24,8 @@ inline constexpr std::int32_t kFakeVocabulary = 258;
 struct FakeCache {
     std::int32_t cells = 1024;
     std::map<SequenceId, std::vector<Token>> sequences;
+    std::map<SequenceId, AppliedAdapter> computed_with;
+    std::vector<AppliedAdapter> applied;                      // of each step
     std::map<SequenceId, std::vector<std::uint64_t>> places;  // cells of each token; shared after a fork
     std::vector<std::vector<BatchRow>> steps;
     std::int32_t threads = 0;
@@ -58,6 +60,21 @@ inline std::vector<float> fake_vector(Token token, Position position) {
     return {static_cast<float>(token), static_cast<float>(position) + 1};
 }
 
+class FakeAdapter final : public Adapter {
+  public:
+    explicit FakeAdapter(const Model* model) : model_(model) {}
+    [[nodiscard]] const Model* model() const override { return model_; }
+
+  private:
+    const Model* const model_;
+};
+
+// The letter that an adapter makes of another: 0 is the model alone.
+inline Token adapted(Token token, int by) {
+    if (by == 0 || token < 'a' || token > 'z') return token;
+    return 'a' + (token - 'a' + by) % 26;
+}
+
 class FakeContext final : public Context {
   public:
     FakeContext(std::shared_ptr<FakeCache> cache, FakeNext next, std::int32_t rows_per_step,
@@ -80,18 +97,24 @@ class FakeContext final : public Context {
         for (std::size_t i = 0; i < rows.size(); ++i) {
             const BatchRow& row = rows[i];
             std::vector<Token>& sequence = cache_->sequences[row.sequence];
+            if (sequence.empty()) cache_->computed_with[row.sequence] = applied_;
+            check(cache_->computed_with[row.sequence] == applied_, "one adapter for all of a sequence");
             check(std::cmp_equal(sequence.size(), row.position), "a sequence goes on where it ended");
             sequence.push_back(row.token);
             cache_->places[row.sequence].push_back(cache_->next_place++);
             if (pooling_ != Pooling::kNone) pool(row);
             if (!row.output) continue;
             logits_[i].assign(kFakeVocabulary, 0.0F);
-            logits_[i][static_cast<std::size_t>(next_(sequence))] = 10.0F;
+            const Token token = adapted(next_(sequence), static_cast<int>(applied_.scale));
+            logits_[i][static_cast<std::size_t>(token)] = 10.0F;
         }
         cache_->while_computing(rows);
         cache_->steps.emplace_back(rows.begin(), rows.end());
+        cache_->applied.push_back(applied_);
         return {};
     }
+
+    void apply(const AppliedAdapter& adapter) override { applied_ = adapter; }
 
     std::span<float> logits(std::size_t row) override {
         check(row < logits_.size() && !logits_[row].empty(), "logits of an output row");
@@ -121,6 +144,7 @@ class FakeContext final : public Context {
         const auto& places = cache_->places[from];
         check(size <= tokens.size(), "a fork of what is there");
         cache_->sequences[to].assign(tokens.begin(), tokens.begin() + length);
+        cache_->computed_with[to] = cache_->computed_with[from];
         cache_->places[to].assign(places.begin(), places.begin() + length);
     }
 
@@ -160,6 +184,7 @@ class FakeContext final : public Context {
     const FakeNext next_;
     const std::int32_t rows_per_step_;
     const Pooling pooling_;
+    AppliedAdapter applied_;
     std::vector<std::vector<float>> logits_;
     std::map<SequenceId, std::vector<float>> vectors_;
     std::map<SequenceId, int> pooled_;  // rows of this step
@@ -213,6 +238,10 @@ class FakeModel final : public Model {
         cache->cells = options.cells;
         if (Result<void> made = on_context_(options, *cache); !made) return std::unexpected(made.error());
         return std::make_unique<FakeContext>(std::move(cache), next_, options.rows_per_step, options.pooling);
+    }
+
+    [[nodiscard]] Result<std::shared_ptr<const Adapter>> load_adapter(const std::string&) const override {
+        return std::make_shared<FakeAdapter>(this);
     }
 
     // The same, with a cache that the test keeps an eye on.
