@@ -70,7 +70,9 @@ class Edited(Text):
         new = words(self._tokens, seed=_turn + 1_000_000).split()
         text = "".join(f" {new[i] if i % 16 == 15 else word}" for i, word in enumerate(said))
         tokens = self._model.tokenize(text, add_special=False)
-        return {**self._options, "grammar": f'root ::= "{text}"', "logit_bias": dict.fromkeys(tokens, 100.0)}
+        # The longest piece wins, so that the answer is cut into tokens as the prompt is.
+        bias = {token: 30.0 + 5.0 * len(self._model.detokenize([token])) for token in tokens}
+        return {**self._options, "grammar": f'root ::= "{text}"', "logit_bias": bias}
 
 
 def _json_list(turn: int) -> str:
