@@ -24,7 +24,7 @@ _kept: dict[str, Any] = {}
 
 
 def stream_arrivals(
-    path: str, options: dict[str, int], prompt: str, tokens: int
+    path: str, options: dict[str, Any], prompt: str, tokens: int
 ) -> list[tuple[float, float]]:
     """Streams one greedy answer of exactly `tokens` tokens; returns when pieces came and how many by then."""
     import syncyte
@@ -36,7 +36,7 @@ def stream_arrivals(
     return arrivals
 
 
-def keep_model(path: str, options: dict[str, int]) -> None:
+def keep_model(path: str, options: dict[str, Any]) -> None:
     """Opens a model that ask_kept() will use, and warms it."""
     import syncyte
 
@@ -51,7 +51,7 @@ def ask_kept(prompt: str, tokens: int) -> int:
     return count
 
 
-def converse(path: str, options: dict[str, int], talk: Talk) -> int:
+def converse(path: str, options: dict[str, Any], talk: Talk) -> int:
     """One agent: turns with the model in this interpreter, and thought between them; returns its turns."""
     import syncyte
 

@@ -8,13 +8,14 @@ import json
 import multiprocessing
 import sys
 from pathlib import Path
+from typing import Any
 
 from benchmarks.prompts import words
 
 PROMPT, TOKENS = 32, 32
 
 
-def interpreters(path: str, options: dict[str, int], workers: int) -> None:
+def interpreters(path: str, options: dict[str, Any], workers: int) -> None:
     """One process, an interpreter per worker, one model."""
     import syncyte
 
@@ -28,7 +29,7 @@ def interpreters(path: str, options: dict[str, int], workers: int) -> None:
         _measure_now()
 
 
-def _own_model(path: str, options: dict[str, int], seed: int, done: object, end: object) -> None:
+def _own_model(path: str, options: dict[str, Any], seed: int, done: object, end: object) -> None:
     import syncyte
 
     model = syncyte.Model(path, **options)
@@ -37,7 +38,7 @@ def _own_model(path: str, options: dict[str, int], seed: int, done: object, end:
     end.wait()  # type: ignore[attr-defined]
 
 
-def processes(path: str, options: dict[str, int], workers: int) -> None:
+def processes(path: str, options: dict[str, Any], workers: int) -> None:
     """A spawned process per worker, each with a model of its own."""
     _spawn(_own_model, [(path, options, seed) for seed in range(workers)])
 
@@ -50,7 +51,7 @@ def _ask_server(port: int, pid: int, seed: int, done: object, end: object) -> No
     end.wait()  # type: ignore[attr-defined]
 
 
-def server(path: str, options: dict[str, int], workers: int) -> None:
+def server(path: str, options: dict[str, Any], workers: int) -> None:
     """llama-server, and a spawned process per worker that asks it over HTTP."""
     from benchmarks.llama_server import llama_server
 

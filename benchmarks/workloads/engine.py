@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import wait
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import syncyte
 from benchmarks import agents
@@ -43,7 +44,11 @@ class Sides:
         self._quick = bench.quick
         self._turn = 0
         self._started = 0.0
-        self._options = {"context_length": CONTEXT, "max_sequences": sequences, "threads": threads}
+        self._options: dict[str, Any] = {
+            "context_length": CONTEXT,
+            "max_sequences": sequences,
+            "threads": threads,
+        }
         self.model = bench.enter(syncyte.Model(path, **self._options))
         self._pool = bench.enter(syncyte.InterpreterPool(sequences))
         self._servers = {

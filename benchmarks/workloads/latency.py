@@ -1,4 +1,4 @@
-"""Nobody waits long: a long prompt that joins a stream, an urgent request among 16 that run."""
+"""Nobody waits long: a long prompt that joins a stream, an urgent request among 16 that run, a fork."""
 
 import threading
 import time
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import syncyte
 from benchmarks.decoding import together
-from benchmarks.harness import Bench, Contestant, Goal, Outcome
+from benchmarks.harness import Bench, Contestant, Goal, Outcome, time_each
 from benchmarks.models import model_with_progress
 from benchmarks.prompts import words
 from benchmarks.streams import OURS, STOCK, Stream, contestants, our_stream, servers, streams
@@ -20,6 +20,7 @@ def run(bench: Bench) -> None:
     path = model_with_progress("tiny" if bench.quick else "0.3b", "q4_0")
     bench.fact("model", path.name)
     bench.fact("threads", bench.threads)
+    forks(bench)
     for part in (joining_prompt, urgent_request):
         with Bench(bench.name, quick=bench.quick) as sides:  # closes this part's servers before the next
             part(bench, sides, path)
@@ -158,3 +159,43 @@ def urgent_request(bench: Bench, sides: Bench, path: Path) -> None:
     )
     last = compared.contestants[f"{OURS}, priority=10"].p99
     compared.goals.append(Outcome("p99 ≤ 3 steps: its own prompt's and two more", last, last <= 3))
+
+
+def forks(bench: Bench) -> None:
+    """What a branch of a long conversation costs, with the shipped model, which has a chat template."""
+    long, count = (100, 3) if bench.quick else (900, 100)
+    with syncyte.Model(max_sequences=4, threads=bench.threads) as model:
+        session = model.session(system="You are a demonstration.")
+        length = 0
+        while length < long:
+            said = session.send("Tell me a joke about bread and cake", temperature=0.0, max_tokens=30)
+            length = said.usage.prompt_tokens + said.usage.completion_tokens
+
+        def fork() -> list[float]:
+            return time_each(session.fork, count, scale=1e3)
+
+        def first_token() -> float:
+            branch = session.fork()
+            started = time.perf_counter()
+            branch.send("And?", temperature=0.0, max_tokens=1)
+            return (time.perf_counter() - started) * 1e3
+
+        def anew() -> float:
+            started = time.perf_counter()
+            messages = [*session.messages, {"role": "user", "content": "And?"}]
+            model.chat(messages, temperature=0.0, max_tokens=1, cache_salt=str(next(turn)))
+            return (time.perf_counter() - started) * 1e3
+
+        turn = iter(range(1_000_000))
+        bench.compare(
+            "fork",
+            [
+                Contestant("fork()", fork, ours=True),
+                Contestant("a branch's first token", first_token, ours=True),
+                Contestant("the same without a cache", anew),
+            ],
+            title=f"A branch of a conversation of {length} tokens, shipped model",
+            unit="ms",
+            better="lower",
+            goals=[Goal("fork()", at_most=1.0)],
+        )

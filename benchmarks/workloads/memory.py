@@ -8,6 +8,7 @@ import tempfile
 import threading
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from benchmarks import footprint, models
 from benchmarks.harness import Bench, Contestant, Outcome
@@ -19,7 +20,7 @@ ALLOWANCE = 12.0
 WORKERS = 4
 
 
-def measure(way: str, path: Path, options: dict[str, int], workers: int) -> footprint.Footprint:
+def measure(way: str, path: Path, options: dict[str, Any], workers: int) -> footprint.Footprint:
     """The memory of a fresh process tree that has set up its workers and given an answer from each."""
     command = [
         sys.executable,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import syncyte
 from benchmarks import agents
@@ -23,7 +24,7 @@ SAMPLING = {"temperature": 0.0, "ignore_eos": True}
 @contextmanager
 def processes(path: Path, threads: int) -> Iterator[Executor]:
     """Spawned processes, each with a model of its own and its share of the threads, warm."""
-    options = {"context_length": CONTEXT, "max_sequences": 1, "threads": threads}
+    options: dict[str, Any] = {"context_length": CONTEXT, "max_sequences": 1, "threads": threads}
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
         PROMPTS, mp_context=context, initializer=agents.keep_model, initargs=(str(path), options)
@@ -53,7 +54,7 @@ def run(bench: Bench) -> None:
 
         return sample
 
-    options = {"context_length": CONTEXT, "max_sequences": PROMPTS, "threads": threads}
+    options: dict[str, Any] = {"context_length": CONTEXT, "max_sequences": PROMPTS, "threads": threads}
     model = bench.enter(syncyte.Model(path, **options))
     pool = bench.enter(syncyte.InferencePool(size=PROMPTS, model=model))
     server = bench.enter(llama_server(path, sequences=PROMPTS, threads=threads, context=CONTEXT))

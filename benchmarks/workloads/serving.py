@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import syncyte
 from benchmarks import agents
@@ -124,7 +125,11 @@ def turns(bench: Bench, sides: Bench, path: Path) -> None:
     """Agents that talk with the model in turns and run some Python after each answer."""
     count, each = (2, 2) if bench.quick else (16, 4)
     context = 512
-    options = {"context_length": count * context, "max_sequences": count, "threads": bench.threads}
+    options: dict[str, Any] = {
+        "context_length": count * context,
+        "max_sequences": count,
+        "threads": bench.threads,
+    }
     pool = sides.enter(syncyte.InterpreterPool(count))
     processes = sides.enter(ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")))
     sides.enter(syncyte.Model(path, **options))  # stays open between the rounds
