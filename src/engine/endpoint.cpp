@@ -9,10 +9,14 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <future>
 #include <memory>
 #include <optional>
 #include <system_error>
+#include <thread>
 #include <utility>
+
+#include "base/signals_blocked.h"
 
 namespace syncyte {
 
@@ -52,43 +56,42 @@ std::unexpected<Error> silent(const std::string& endpoint, const std::string& wh
     return failure(ErrorCode::kModel, "no RPC server answers at " + endpoint + ": " + why);
 }
 
-// What the resolver works on. It may outlive the wait for it.
+struct FreeAddresses {
+    void operator()(addrinfo* found) const noexcept { ::freeaddrinfo(found); }
+};
+using Addresses = std::unique_ptr<addrinfo, FreeAddresses>;
+
 struct Lookup {
-    HostPort parts;
-    addrinfo hints{};
-    gaicb request{};
+    int error = 0;
+    Addresses found;
 };
 
-// Null with `why` set when the name does not resolve in time.
-addrinfo* resolve(HostPort parts, steady_clock::time_point end, std::string& why) {
-    auto lookup = std::make_unique<Lookup>();
-    lookup->parts = std::move(parts);
-    lookup->hints.ai_socktype = SOCK_STREAM;
-    lookup->request.ar_name = lookup->parts.host.c_str();
-    lookup->request.ar_service = lookup->parts.port.c_str();
-    lookup->request.ar_request = &lookup->hints;
-    gaicb* list[] = {&lookup->request};
-    if (const int error = ::getaddrinfo_a(GAI_NOWAIT, list, 1, nullptr); error != 0) {
-        why = ::gai_strerror(error);
+Lookup look_up(const HostPort& parts) {
+    addrinfo hints{};
+    hints.ai_socktype = SOCK_STREAM;
+    addrinfo* found = nullptr;
+    const int error = ::getaddrinfo(parts.host.c_str(), parts.port.c_str(), &hints, &found);
+    return {.error = error, .found = Addresses(found)};
+}
+
+// Null with `why` set when the name does not resolve in time. The resolver cannot be stopped: it works on a
+// thread of its own, which ends when it does.
+Addresses resolve(HostPort parts, steady_clock::time_point end, std::string& why) {
+    std::promise<Lookup> promise;
+    std::future<Lookup> answer = promise.get_future();
+    {
+        const SignalsBlocked blocked;
+        std::thread([parts = std::move(parts), promise = std::move(promise)]() mutable {
+            promise.set_value(look_up(parts));
+        }).detach();
+    }
+    if (answer.wait_until(end) != std::future_status::ready) {
+        why = "its name was not resolved in time";
         return nullptr;
     }
-    int state = EAI_INPROGRESS;
-    while ((state = ::gai_error(&lookup->request)) == EAI_INPROGRESS) {
-        const milliseconds left = left_until(end);
-        if (left.count() == 0) {
-            why = "its name was not resolved in time";
-            // Still being worked on: it is the resolver's now.
-            if (::gai_cancel(&lookup->request) != EAI_CANCELED) {
-                [[maybe_unused]] const Lookup* const left_to_it = lookup.release();
-            }
-            return nullptr;
-        }
-        const timespec wait{.tv_sec = left.count() / 1000, .tv_nsec = left.count() % 1000 * 1'000'000};
-        const gaicb* waited[] = {&lookup->request};
-        static_cast<void>(::gai_suspend(waited, 1, &wait));
-    }
-    if (state != 0) why = ::gai_strerror(state);
-    return state == 0 ? lookup->request.ar_result : nullptr;
+    Lookup lookup = answer.get();
+    if (lookup.error != 0) why = ::gai_strerror(lookup.error);
+    return std::move(lookup.found);
 }
 
 // 0, or the error.
@@ -125,14 +128,13 @@ Result<void> check_reachable(const std::string& endpoint, milliseconds limit) {
     if (!parts) return check_endpoint(endpoint);
     const auto end = steady_clock::now() + limit;
     std::string why;
-    addrinfo* const found = resolve(std::move(*parts), end, why);
+    const Addresses found = resolve(std::move(*parts), end, why);
     if (found == nullptr) return silent(endpoint, why);
     int error = 0;
-    for (const addrinfo* address = found; address != nullptr; address = address->ai_next) {
+    for (const addrinfo* address = found.get(); address != nullptr; address = address->ai_next) {
         error = connect_to(*address, end);
         if (error == 0) break;
     }
-    ::freeaddrinfo(found);
     if (error != 0) return silent(endpoint, std::generic_category().message(error));
     return {};
 }

@@ -2,24 +2,20 @@
 #pragma once
 
 #include <pthread.h>
-#include <signal.h>
 
 #include <string>
 #include <thread>
 #include <utility>
+
+#include "base/signals_blocked.h"
 
 namespace syncyte::python {
 
 // Starts a thread that blocks all signals. `entry` must not throw.
 template <class Entry>
 std::thread start_thread(Entry&& entry) {
-    sigset_t all;
-    sigset_t before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    std::thread thread(std::forward<Entry>(entry));
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    return thread;
+    const SignalsBlocked blocked;
+    return std::thread(std::forward<Entry>(entry));
 }
 
 // As debuggers and `top` show it; the kernel keeps 15 bytes.

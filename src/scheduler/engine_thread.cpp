@@ -1,37 +1,20 @@
 #include "scheduler/engine_thread.h"
 
-#include <pthread.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <csignal>
 #include <cstdlib>
 #include <map>
 #include <utility>
 
 #include "base/clock.h"
+#include "base/signals_blocked.h"
 
 namespace syncyte {
 
 namespace {
 
 Error ending_error() { return {ErrorCode::kClosed, "the process is ending"}; }
-
-// Threads made while one of these lives block all signals.
-class SignalsBlocked {
-  public:
-    SignalsBlocked() {
-        sigset_t all;
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &before_);
-    }
-    ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-    SignalsBlocked(const SignalsBlocked&) = delete;
-    SignalsBlocked& operator=(const SignalsBlocked&) = delete;
-
-  private:
-    sigset_t before_{};
-};
 
 // Whose step is next: of those with work, the one that has had least of the thread's time. Who comes back
 // from having none starts level with the others.

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "python"))
+from gguf_mutations import header_of
 from gguf_mutations import mutate as mutate_tiny
 from hypothesis import HealthCheck, given, settings
 from schemas import KEYWORDS, recursive_schemas, schemas
@@ -193,13 +194,14 @@ class Gguf(Trier):
         super().__init__(folder)
         self.tiny = write_tiny_gguf(folder / "sound.gguf").read_bytes()
         shipped = Path(syncyte.embedded_model_path()).read_bytes()
+        self.header = header_of(self.tiny)
         self.sound = [self.tiny, shipped]
         self.reach = [16_000, shipped.index(b"output_norm.weight") + 4000]
 
     def try_one(self, draw: random.Random) -> None:
         which = draw.choice((0, 0, 0, 1))
         if which == 0 and draw.random() < 0.5:
-            data = mutate_tiny(self.tiny, draw)[0]
+            data = mutate_tiny(self.tiny, self.header, draw)[0]
         else:
             data = damaged_bytes(
                 self.sound[which], draw, self.sound, draw.choice((40, 2000, self.reach[which]))
