@@ -50,7 +50,7 @@ class AdapterCheck {
                                          : "not a LoRA adapter but of the type \"" + general + "\"");
         }
         if (const std::string type = text("adapter.type"); type != "lora") {
-            return unfit("an adapter of the type \"" + type + "\"; \"lora\" is what can be used");
+            return unfit("an adapter of the type \"" + type + R"("; "lora" is what can be used)");
         }
         if (const std::string of = text("general.architecture"); of != base_.architecture) {
             return unfit("an adapter for the architecture \"" + of + "\"; the model's is \"" +

@@ -110,7 +110,7 @@ class LlamaModel final : public Model, public std::enable_shared_from_this<Llama
             adapters_.reset();  // before what they belong to
             llama_model_free(model_);
         } else {
-            static_cast<void>(adapters_.release());
+            [[maybe_unused]] const auto* const left = adapters_.release();
         }
     }
 

@@ -74,7 +74,7 @@ bool Scheduler::may_pay(std::size_t sequences, std::size_t room) const {
 void Scheduler::guess(Sequence& sequence, bool look_far) {
     const std::int32_t asked = sequence.options().draft_tokens;
     const std::size_t wanted = asked < 0 ? kMostDrafted : static_cast<std::size_t>(asked);
-    const std::size_t context = static_cast<std::size_t>(options_.context_length);
+    const auto context = static_cast<std::size_t>(options_.context_length);
     const std::size_t most = std::min({wanted, static_cast<std::size_t>(std::max(sequence.to_come(), 0)),
                                        context - std::min(context, sequence.tokens.size())});
     if (most == 0) return;
@@ -103,7 +103,7 @@ void Scheduler::weigh(const std::vector<Sequence*>& guessed, std::size_t sequenc
     }
     std::ranges::stable_sort(chances, std::greater{}, &Chance::right);
     const std::size_t most = std::min({chances.size(), room, StepCost::kMostRows - sequences});
-    double tokens = static_cast<double>(sequences);
+    auto tokens = static_cast<double>(sequences);
     double best = kLeastGain * tokens / cost_.of(sequences);
     std::size_t drafted = 0;
     for (std::size_t i = 0; i < most; ++i) {
