@@ -85,25 +85,14 @@ def _pair(model: _core.Model, template: str, query: str, document: str) -> list[
     """Tokens of both, as the model wants them. Control tokens come from the template only."""
     if not template:
         return model._pair(query, document)
+    import re
+
     from syncyte import _chat
 
     messages, marker = _chat.break_control_texts(model, [{"query": query, "document": document}], template)
     told = {"{query}": messages[0]["query"], "{document}": messages[0]["document"]}
-    text = "".join(told.get(part, part) for part in _parts(template))
+    text = re.sub(r"\{query\}|\{document\}", lambda found: told[found[0]], template)
     tokens: list[int] = []
     for index, piece in enumerate(text.split(marker) if marker else [text]):
         tokens += model._tokenize(piece, index == 0, True)
     return tokens
-
-
-def _parts(template: str) -> list[str]:
-    """The template cut around {query} and {document}."""
-    parts: list[str] = []
-    for index, outer in enumerate(template.split("{query}")):
-        if index:
-            parts.append("{query}")
-        for inner_index, inner in enumerate(outer.split("{document}")):
-            if inner_index:
-                parts.append("{document}")
-            parts.append(inner)
-    return parts

@@ -2,11 +2,9 @@
 
 #include <chrono>
 #include <exception>
-#include <future>
-#include <memory>
-#include <thread>
 #include <utility>
 
+#include "base/call_within.h"
 #include "engine/endpoint.h"
 #include "engine/llama_guard.h"
 
@@ -50,28 +48,22 @@ Result<AddServer> rpc_backend() {
     return reinterpret_cast<AddServer>(found);
 }
 
-// ggml waits for the server's answer without end: so a thread of its own does, and is left to it when the
-// answer does not come.
+// ggml waits for the server's answer without end.
 Result<ggml_backend_reg_t> add_server(AddServer add, const std::string& endpoint) {
-    auto answer = std::make_shared<std::promise<Result<ggml_backend_reg_t>>>();
-    auto answered = answer->get_future();
-    std::thread([add, endpoint, answer] {
+    const auto unusable = [](const std::string& server, const std::string& why) {
+        return failure(ErrorCode::kModel, "the RPC server at " + server + " is not usable: " + why);
+    };
+    auto added = call_within(Clock::now() + kAnswerLimit, [=]() -> Result<ggml_backend_reg_t> {
         const LlamaGuard guard;
         try {
-            ggml_backend_reg_t added = add(endpoint.c_str());
-            if (added != nullptr) {
-                answer->set_value(added);
-            } else {
-                answer->set_value(
-                    failure(ErrorCode::kModel,
-                            "the RPC server at " + endpoint + " is not usable: " + LlamaGuard::messages()));
-            }
+            ggml_backend_reg_t server = add(endpoint.c_str());
+            if (server == nullptr) return unusable(endpoint, LlamaGuard::messages());
+            return server;
         } catch (const std::exception& caught) {
-            answer->set_value(failure(ErrorCode::kModel,
-                                      "the RPC server at " + endpoint + " is not usable: " + caught.what()));
+            return unusable(endpoint, caught.what());
         }
-    }).detach();
-    if (answered.wait_for(kAnswerLimit) == std::future_status::ready) return answered.get();
+    });
+    if (added) return *std::move(added);
     return failure(ErrorCode::kModel, "the server at " + endpoint + " does not answer as an RPC server does");
 }
 

@@ -9,14 +9,12 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
-#include <future>
 #include <memory>
 #include <optional>
 #include <system_error>
-#include <thread>
 #include <utility>
 
-#include "base/signals_blocked.h"
+#include "base/call_within.h"
 
 namespace syncyte {
 
@@ -74,24 +72,15 @@ Lookup look_up(const HostPort& parts) {
     return {.error = error, .found = Addresses(found)};
 }
 
-// Null with `why` set when the name does not resolve in time. The resolver cannot be stopped: it works on a
-// thread of its own, which ends when it does.
+// Null with `why` set when the name does not resolve in time.
 Addresses resolve(HostPort parts, steady_clock::time_point end, std::string& why) {
-    std::promise<Lookup> promise;
-    std::future<Lookup> answer = promise.get_future();
-    {
-        const SignalsBlocked blocked;
-        std::thread([parts = std::move(parts), promise = std::move(promise)]() mutable {
-            promise.set_value(look_up(parts));
-        }).detach();
-    }
-    if (answer.wait_until(end) != std::future_status::ready) {
+    std::optional<Lookup> lookup = call_within(end, [parts = std::move(parts)] { return look_up(parts); });
+    if (!lookup) {
         why = "its name was not resolved in time";
         return nullptr;
     }
-    Lookup lookup = answer.get();
-    if (lookup.error != 0) why = ::gai_strerror(lookup.error);
-    return std::move(lookup.found);
+    if (lookup->error != 0) why = ::gai_strerror(lookup->error);
+    return std::move(lookup->found);
 }
 
 // 0, or the error.

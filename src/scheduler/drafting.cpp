@@ -35,7 +35,9 @@ void Scheduler::draft() {
         sequence->guess.clear();
         sequence->drafted = 0;
     }
-    if (!context_->can_fork()) return;
+    const bool asked =
+        std::ranges::any_of(running_, [](const auto& s) { return s->options().draft_tokens != 0; });
+    if (!asked || !context_->can_fork()) return;
     std::vector<Sequence*> decoding;
     for (const auto& sequence : running_) {
         if (!serves(*sequence)) continue;
