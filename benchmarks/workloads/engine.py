@@ -1,7 +1,6 @@
 """Decoding: 1 to 32 sequences here, in llama-batched-bench (the limit) and in llama-server over HTTP."""
 
 import time
-from collections.abc import Iterator
 from concurrent.futures import wait
 from functools import partial
 from pathlib import Path
@@ -9,11 +8,12 @@ from typing import Any
 
 import syncyte
 from benchmarks import agents
-from benchmarks.decoding import Arrivals, batched_bench, joint_rate, overall_rate, rescaled, together
+from benchmarks.decoding import Arrivals, batched_bench, speed, together
 from benchmarks.harness import Bench, Comparison, Contestant, Goal, Outcome
 from benchmarks.llama_server import Server, llama_server
 from benchmarks.models import model_with_progress
 from benchmarks.prompts import words
+from benchmarks.streams import our_stream
 
 PROMPT = 16
 CONTEXT = 4096
@@ -76,11 +76,8 @@ class Sides:
         return [words(PROMPT, seed=self._turn * 1000 + index) for index in range(count)]
 
     def _in_threads(self, sequences: int) -> float:
-        def stream(prompt: str) -> Iterator[int]:
-            pieces = self.model.stream(prompt, max_tokens=self._tokens, temperature=0.0, ignore_eos=True)
-            return (count for count, _ in enumerate(pieces, 1))
-
-        arrivals = together([partial(stream, prompt) for prompt in self._prompts(sequences)])
+        stream = our_stream(self.model)
+        arrivals = together([partial(stream, prompt, self._tokens) for prompt in self._prompts(sequences)])
         return self._rate(arrivals)
 
     def _in_interpreters(self, sequences: int) -> float:
@@ -107,9 +104,7 @@ class Sides:
         )
 
     def _rate(self, arrivals: list[Arrivals]) -> float:
-        notes = [rescaled(each, self._tokens) for each in arrivals]
-        # A tiny model on a busy machine may end one sequence before the next begins.
-        return overall_rate(notes, self._started) if self._quick else joint_rate(notes)
+        return speed(arrivals, self._tokens, self._started, quick=self._quick)
 
 
 def run(bench: Bench) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import syncyte
 from benchmarks import agents
 from benchmarks.agents import Talk
-from benchmarks.decoding import joint_rate, overall_rate, rescaled, together
+from benchmarks.decoding import speed, together
 from benchmarks.harness import Bench, Contestant, Goal
 from benchmarks.llama_server import Server
 from benchmarks.models import model_with_progress
@@ -66,8 +66,7 @@ def behind_prefix(bench: Bench, found: dict[str, Stream], count: int, prefix: st
         prompts = [prefix + words(own, seed + index) for index in range(count)]
         started = time.perf_counter()
         arrivals = together([partial(stream, prompt, tokens) for prompt in prompts])
-        notes = [rescaled(each, tokens) for each in arrivals]
-        return overall_rate(notes, started) if bench.quick else joint_rate(notes)
+        return speed(arrivals, tokens, started, quick=bench.quick)
 
     bench.compare(
         f"behind_prefix_{count}",

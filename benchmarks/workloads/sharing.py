@@ -1,25 +1,24 @@
 """Cores shared: 8 sequences decode while interpreters compute, here and in llama-server."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
 import syncyte
 from benchmarks import agents
-from benchmarks.decoding import joint_rate, overall_rate, rescaled, together
+from benchmarks.decoding import speed, together
 from benchmarks.harness import Bench, Contestant, Goal, Outcome
 from benchmarks.llama_server import llama_server
 from benchmarks.models import model_with_progress
 from benchmarks.prompts import words
+from benchmarks.streams import Stream, our_stream
 
 OURS = "syncyte"
 SERVER = "llama-server"
 SEQUENCES = 8
 PROMPT = 16
 CONTEXT = 4096
-
-Stream = Callable[[str], Iterator[int]]
 
 
 def run(bench: Bench) -> None:
@@ -32,12 +31,8 @@ def run(bench: Bench) -> None:
     )
     server = bench.enter(llama_server(path, sequences=SEQUENCES, threads=bench.threads, context=CONTEXT))
 
-    def ours(prompt: str) -> Iterator[int]:
-        pieces = model.stream(prompt, max_tokens=tokens, temperature=0.0, ignore_eos=True)
-        return (count for count, _ in enumerate(pieces, 1))
-
     for computing in (1, 2):
-        Sharing(bench, computing, tokens).compare(ours, lambda prompt: server.stream(prompt, tokens))
+        Sharing(bench, computing, tokens).compare(our_stream(model), server.stream)
 
 
 class Sharing:
@@ -100,9 +95,8 @@ class Sharing:
         self._turn += 1
         prompts = [words(PROMPT, seed=self._turn * 1000 + index) for index in range(SEQUENCES)]
         started = time.perf_counter()
-        arrivals = together([partial(stream, prompt) for prompt in prompts])
-        notes = [rescaled(each, self._tokens) for each in arrivals]
-        return overall_rate(notes, started) if self._bench.quick else joint_rate(notes)
+        arrivals = together([partial(stream, prompt, self._tokens) for prompt in prompts])
+        return speed(arrivals, self._tokens, started, quick=self._bench.quick)
 
     def _decode(self, stream: Stream, threads: int | None) -> float:
         syncyte.set_core_budget(engine=threads)

@@ -535,8 +535,8 @@ def test_output_of_tasks(tmp_path: Path) -> None:
 
         def say(text):
             np.arange(1)
-            print(text)
-            print(text, file=sys.stderr)
+            print(text + "\\n", end="")  # one write, also where Python does not buffer
+            print(text + "\\n", end="", file=sys.stderr)
 
         if __name__ == "__main__":
             logging.getLogger("syncyte").setLevel(logging.ERROR)

@@ -47,7 +47,7 @@ def test_what_was_submitted_is_done_at_exit(end: str) -> None:
         def say(text):
             import time
             time.sleep(0.1)
-            print(text)
+            print(text + "\\n", end="")  # one write, also where Python does not buffer
         for text in ("one", "two", "three"):
             pool.submit(say, text)
         {end}
