@@ -86,7 +86,7 @@ def compute(stop: Any) -> float:
     """Python that keeps a core busy until there is something in the queue `stop`; its turns a second."""
     turns = 0
     started = time.perf_counter()
-    while stop.empty():
+    while turns == 0 or stop.empty():
         for _ in range(1000):
             sum(range(100))
         turns += 1000

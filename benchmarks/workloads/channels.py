@@ -102,7 +102,7 @@ def parked(bench: Bench) -> None:
 
     Left alone, the scheduler puts one pair on one core and another on two, which is all that one would see.
     """
-    here, there = sorted(os.sched_getaffinity(0))[:2]
+    here, there = (sorted(os.sched_getaffinity(0)) * 2)[:2]
     ours = bench.enter(peers.echo_of_queues(syncyte.Queue, core=there))
     count = 50 if bench.quick else 3000
 

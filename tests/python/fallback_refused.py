@@ -57,6 +57,11 @@ def nap(seconds: float) -> float:
     return seconds
 
 
+def wait_for_file(path: str) -> None:
+    while not Path(path).exists():
+        time.sleep(0.005)
+
+
 def spin(path: str) -> None:
     with Path(path).open("a") as file:
         file.write(f"{os.getpid()}\n")

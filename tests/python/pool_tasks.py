@@ -56,6 +56,22 @@ def nap(seconds: float) -> float:
     return seconds
 
 
+def hold(gate: Any) -> Any:
+    """Runs until somebody puts something into the queue; returns that."""
+    return gate.get()
+
+
+def meet(here: Any, count: int) -> int:
+    """Waits for so many of these to run side by side; returns its interpreter."""
+    here.put(None)
+    end = time.monotonic() + 60
+    while here.qsize() < count:
+        if time.monotonic() > end:
+            raise TimeoutError(f"{here.qsize()} of {count} ran side by side")
+        time.sleep(0.001)
+    return interpreter()
+
+
 def spin(seconds: float) -> int:
     end, turns = time.monotonic() + seconds, 0
     while time.monotonic() < end:
@@ -209,6 +225,7 @@ def wait_for_spinners(pool: Any, told: Any, means: str) -> None:
         futures[0].result(30)
     else:
         del futures
+        told.put("let go")
         spin(30)
 
 

@@ -252,7 +252,7 @@ def test_workload_runs_through(name: str, tmp_path: Path) -> None:
 def test_footprint_of_this_process() -> None:
     here = footprint.of_process(os.getpid())
     assert 0 < here.private <= here.proportional + 0.01
-    assert os.getpid() in footprint.tree(1)
+    assert os.getpid() in footprint.tree(os.getpid())
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         assert child.pid in footprint.tree(os.getpid())
         child.communicate(b"\n")

@@ -370,18 +370,35 @@ def test_whoever_reads_may_leave_early(tiny_model: Path, tmp_path: Path) -> None
         assert process.wait(timeout=LIMIT) == 141
 
 
+# Its standard input becomes the terminal that Ctrl-C comes from.
+ON_THIS_TERMINAL = """\
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
 def terminal(arguments: list[str], steps: list[tuple[str, bytes]], cwd: Path) -> tuple[str, int]:
     """Runs Python on a terminal; sends each step's bytes once its pattern has appeared since the last."""
-    child, descriptor = pty.fork()
-    if child == 0:
-        os.chdir(cwd)
-        os.environ["TERM"] = "xterm-256color"
-        os.execv(sys.executable, [sys.executable, *arguments])
+    descriptor, its_end = pty.openpty()
+    # Not pty.fork(), which Python warns of beside threads, such as other tests may have left for a moment.
+    child = subprocess.Popen(
+        [sys.executable, "-c", ON_THIS_TERMINAL, *arguments],
+        stdin=its_end,
+        stdout=its_end,
+        stderr=its_end,
+        cwd=cwd,
+        env={**os.environ, "TERM": "xterm-256color"},
+        start_new_session=True,
+    )
+    os.close(its_end)
     shown, seen = b"", 0
     end = time.monotonic() + LIMIT
     pending = list(steps)
     while True:
-        assert time.monotonic() < end, shown.decode(errors="replace")
+        if time.monotonic() > end:
+            child.kill()
+            pytest.fail(shown.decode(errors="replace"))
         if select.select([descriptor], [], [], 0.1)[0]:
             try:
                 part = os.read(descriptor, 4096)
@@ -393,7 +410,7 @@ def terminal(arguments: list[str], steps: list[tuple[str, bytes]], cwd: Path) ->
         if pending and re.search(pending[0][0].encode(), shown[seen:], re.DOTALL):
             seen = len(shown)
             os.write(descriptor, pending.pop(0)[1])
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    status = child.wait(LIMIT)
     os.close(descriptor)
     assert not pending, (pending, shown.decode(errors="replace"))
     return shown.decode(errors="replace"), status

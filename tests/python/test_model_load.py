@@ -180,10 +180,12 @@ def rpc_endpoint() -> Iterator[str]:
         stderr=subprocess.DEVNULL,
     ) as server:
         try:
-            for _ in range(200):
+            end = time.monotonic() + 60
+            while True:
                 with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
                     break
                 assert server.poll() is None, "ggml-rpc-server ended (Debian: libggml0-backend-rpc)"
+                assert time.monotonic() < end, "ggml-rpc-server does not answer"
                 time.sleep(0.05)
             yield f"127.0.0.1:{port}"
         finally:

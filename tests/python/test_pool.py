@@ -14,6 +14,7 @@ from concurrent.futures.interpreter import BrokenInterpreterPool
 from concurrent.interpreters import ExecutionFailed, NotShareableError, get_current
 
 import pytest
+from waiting import wait_until
 
 import pool_tasks
 import syncyte
@@ -118,46 +119,52 @@ def test_nothing_ends_a_worker(
 
 
 def test_every_task_runs_in_an_interpreter_of_the_pool(pool: syncyte.InterpreterPool) -> None:
-    futures = [pool.submit(pool_tasks.nap, 0.02) for _ in range(9)]
-    found = {future.interpreter_id for future in futures if future.result(30) == 0.02}
+    here: syncyte.Queue[None] = syncyte.Queue()
+    futures = [pool.submit(pool_tasks.meet, here, 3) for _ in range(3)]
+    found = {future.result(60) for future in futures}
     assert len(found) == 3
+    assert {future.interpreter_id for future in futures} == found
+    for future in pool.broadcast(pool_tasks.nap, 0.02):
+        future.result(30)
     assert get_current().id not in found
     assert {future.worker for future in futures} == {0, 1, 2}
     assert pool.submit(pool_tasks.interpreter).result(30) in found
     stats = pool.stats()
     assert [entry["worker"] for entry in stats] == [0, 1, 2]
     assert {entry["interpreter_id"] for entry in stats} == found
-    assert sum(entry["tasks"] for entry in stats) >= 9
-    assert all(entry["busy"] > 0.02 for entry in stats)
+    assert sum(entry["tasks"] for entry in stats) >= 6
+    assert all(entry["busy"] >= 0.02 for entry in stats)
 
 
 def test_futures_are_those_of_concurrent_futures(pool: syncyte.InterpreterPool) -> None:
-    future = pool.submit(pool_tasks.nap, 0.2)
+    gate: syncyte.Queue[float] = syncyte.Queue()
+    future = pool.submit(pool_tasks.hold, gate)
     assert isinstance(future, concurrent.futures.Future)
     with pytest.raises(TimeoutError):
         future.result(0.01)
     assert not future.done()
     called: list[object] = []
     future.add_done_callback(called.append)
+    gate.put(0.2)
     assert future.result(30) == 0.2
     assert future.done()
     assert not future.running()
     assert not future.cancel()
     assert "finished returned float" in repr(future)
-    deadline = time.monotonic() + 10
-    while not called and time.monotonic() < deadline:
-        time.sleep(0.001)
+    assert wait_until(lambda: bool(called))
     assert called == [future]
     future.add_done_callback(called.append)
     assert called == [future, future]
 
 
 def test_wait_and_as_completed(pool: syncyte.InterpreterPool) -> None:
-    slow = pool.submit(pool_tasks.nap, 0.5)
+    gate: syncyte.Queue[None] = syncyte.Queue()
+    slow = pool.submit(pool_tasks.hold, gate)
     quick = [pool.submit(pool_tasks.identity, n) for n in range(20)]
     done, pending = concurrent.futures.wait([slow, *quick], 30, concurrent.futures.FIRST_COMPLETED)
     assert done <= set(quick)
     assert slow in pending
+    gate.put(None)
     done, pending = concurrent.futures.wait([slow, *quick], 30)
     assert len(done) == 21
     assert not pending
@@ -170,7 +177,8 @@ def test_wait_and_as_completed(pool: syncyte.InterpreterPool) -> None:
 
 def test_waiting_tasks_can_be_cancelled() -> None:
     with syncyte.InterpreterPool(1, warmup=None) as pool:
-        running = pool.submit(pool_tasks.nap, 0.3)
+        gate: syncyte.Queue[float] = syncyte.Queue()
+        running = pool.submit(pool_tasks.hold, gate)
         waiting = pool.submit(pool_tasks.identity, 1)
         called: list[object] = []
         waiting.add_done_callback(called.append)
@@ -182,7 +190,8 @@ def test_waiting_tasks_can_be_cancelled() -> None:
             waiting.result()
         with pytest.raises(concurrent.futures.CancelledError):
             waiting.exception()
-        assert concurrent.futures.wait([waiting], 5).done == {waiting}
+        assert concurrent.futures.wait([waiting], 30).done == {waiting}
+        gate.put(0.3)
         assert running.result(30) == 0.3
         assert not running.cancel()
 
@@ -209,12 +218,13 @@ def test_broadcast_reaches_every_worker(pool: syncyte.InterpreterPool) -> None:
 def test_higher_priorities_go_first() -> None:
     with syncyte.InterpreterPool(1, warmup=None) as pool:
         order: syncyte.Queue[int] = syncyte.Queue()
-        first = pool.submit(pool_tasks.nap, 0.2)
-        while not first.running():
-            time.sleep(0.001)
+        gate: syncyte.Queue[None] = syncyte.Queue()
+        first = pool.submit(pool_tasks.hold, gate)
+        assert wait_until(first.running, 30)
         futures = [
             pool.options(priority=priority).submit(order.put, priority) for priority in (0, -1, 2, 1, 0, 2)
         ]
+        gate.put(None)
         concurrent.futures.wait(futures, 30)
         assert [order.get() for _ in futures] == [2, 2, 1, 0, 0, -1]
 
@@ -230,9 +240,8 @@ def test_map(pool: syncyte.InterpreterPool) -> None:
         next(results)
     with pytest.raises(TimeoutError):
         list(pool.map(pool_tasks.nap, [0.5], timeout=0.05))
-    start = time.monotonic()
-    assert list(pool.map(pool_tasks.nap, [0.2] * 3)) == [0.2] * 3
-    assert time.monotonic() - start < 0.55  # side by side, not 0.6 in a row
+    here: syncyte.Queue[None] = syncyte.Queue()
+    assert len(set(pool.map(pool_tasks.meet, [here] * 3, [3] * 3))) == 3  # side by side
     assert list(pool.map(map_with, [lambda x: -x], [[1]])) == [[-1]]
     with pytest.raises(NotShareableError):
         list(pool.map(pool_tasks.identity, [1, threading.Lock()]))
@@ -291,8 +300,8 @@ def test_shutdown() -> None:
     assert [future.result(30) for future in futures] == [0.05] * 4
     pool.shutdown()
     pool = syncyte.InterpreterPool(1, warmup=None)
-    futures = [pool.submit(pool_tasks.nap, 0.05) for _ in range(20)]
-    results = pool.map(pool_tasks.nap, [0.05] * 20)
+    futures = [pool.submit(pool_tasks.nap, 0.3) for _ in range(20)]
+    results = pool.map(pool_tasks.nap, [0.3] * 20)
     pool.shutdown(cancel_futures=True)
     assert all(future.done() for future in futures)
     assert sum(future.cancelled() for future in futures) > 10
@@ -347,10 +356,14 @@ def test_wrong_arguments() -> None:
 
 def test_an_idle_pool_uses_no_cpu(pool: syncyte.InterpreterPool) -> None:
     pool.submit(pool_tasks.identity, 1).result(30)
-    time.sleep(0.1)
-    before = time.process_time()
-    time.sleep(0.5)
-    assert time.process_time() - before < 0.1
+
+    def costs_nothing() -> bool:
+        before = time.process_time()
+        time.sleep(0.5)
+        return time.process_time() - before < 0.1
+
+    # Not at once: what other tests left may still be ending.
+    assert wait_until(costs_nothing)
 
 
 def test_threads_end_with_their_number_unchanged() -> None:
@@ -363,4 +376,5 @@ def test_threads_end_with_their_number_unchanged() -> None:
     for _ in range(10):
         with syncyte.InterpreterPool(3, warmup=None) as pool:
             assert pool.submit(pool_tasks.identity, 1).result(30) == 1
-    assert threads() <= count
+    # A joined thread is among them for a moment more.
+    assert wait_until(lambda: threads() <= count)

@@ -109,7 +109,8 @@ def test_a_pool_of_the_parent_says_so_in_the_child(tmp_path: object) -> None:
         """
         pool = syncyte.InterpreterPool(2, warmup=None)
         pool.wait_ready()
-        future = pool.submit(__import__("time").sleep, 1)
+        read_end, write_end = os.pipe()
+        future = pool.submit(os.read, read_end, 1)
         pid = ctypes.PyDLL(None).fork()
         if pid == 0:
             calls = {
@@ -131,6 +132,7 @@ def test_a_pool_of_the_parent_says_so_in_the_child(tmp_path: object) -> None:
             del pool
             os._exit(7)  # behind Python's back to the end
         print(wait_for(pid))
+        os.write(write_end, b"x")
         future.result()
         pool.shutdown()
         """,

@@ -1,10 +1,12 @@
 """Tasks past their limit, or cancelled while they run, are really interrupted; stuck workers are replaced."""
 
 import concurrent.futures
+import os
 import time
 from collections.abc import Iterator
 
 import pytest
+from waiting import wait_until
 
 import pool_tasks
 import syncyte
@@ -24,23 +26,30 @@ def until_free(pool: syncyte.InterpreterPool) -> None:
         time.sleep(0.01)
 
 
+def restarts_of(pool: syncyte.InterpreterPool) -> list[int]:
+    return [entry["restarts"] for entry in pool.stats()]
+
+
 def test_a_task_past_its_timeout_is_interrupted(pool: syncyte.InterpreterPool) -> None:
-    start = time.monotonic()
-    futures = [pool.options(timeout=0.2).submit(pool_tasks.spin_stubbornly) for _ in range(2)]
-    for future in futures:
-        with pytest.raises(TimeoutError, match="too long"):
-            future.result(30)
-    assert 0.2 <= time.monotonic() - start < 2
-    until_free(pool)
-    assert [entry["restarts"] for entry in pool.stats()] == [0, 0]
+    for _ in range(10):
+        start, restarts = time.monotonic(), restarts_of(pool)
+        futures = [pool.options(timeout=0.2).submit(pool_tasks.spin_stubbornly) for _ in range(2)]
+        for future in futures:
+            with pytest.raises(TimeoutError, match="too long"):
+                future.result(30)
+        assert 0.2 <= time.monotonic() - start
+        until_free(pool)
+        if restarts_of(pool) == restarts:
+            break
+    else:  # one that got no core for a while may have been taken for stuck, but not all
+        pytest.fail(f"workers were replaced: {pool.stats()}")
     assert pool.submit(pool_tasks.identity, 1).result(30) == 1
     assert pool.options(timeout=5).submit(pool_tasks.identity, 2).result(30) == 2
 
 
 def test_a_running_task_can_be_cancelled(pool: syncyte.InterpreterPool) -> None:
     future = pool.submit(pool_tasks.spin_stubbornly)
-    while not future.running():
-        time.sleep(0.001)
+    assert wait_until(future.running, 30)
     called: list[object] = []
     future.add_done_callback(called.append)
     assert future.cancel()
@@ -62,35 +71,49 @@ def test_clean_up_of_an_interrupted_task_runs(pool: syncyte.InterpreterPool) -> 
 
 def test_a_wait_of_ours_is_interrupted(pool: syncyte.InterpreterPool) -> None:
     empty: syncyte.Queue[int] = syncyte.Queue()
-    with pytest.raises(TimeoutError, match="too long"):
-        pool.options(timeout=0.1).submit(empty.get).result(30)
-    until_free(pool)
-    assert [entry["restarts"] for entry in pool.stats()] == [0, 0]
+    for _ in range(10):
+        restarts = restarts_of(pool)
+        with pytest.raises(TimeoutError, match="too long"):
+            pool.options(timeout=0.1).submit(empty.get).result(30)
+        until_free(pool)
+        if restarts_of(pool) == restarts:
+            break
+    else:
+        pytest.fail(f"workers were replaced: {pool.stats()}")
 
 
 def test_a_deadline_counts_the_waiting_too() -> None:
     with syncyte.InterpreterPool(1, warmup=None) as pool:
-        pool.submit(pool_tasks.nap, 0.5)
+        gate: syncyte.Queue[None] = syncyte.Queue()
+        first = pool.submit(pool_tasks.hold, gate)
         late = pool.options(deadline=time.monotonic() + 0.1).submit(pool_tasks.identity, 1)
-        start = time.monotonic()
-        with pytest.raises(TimeoutError):
+        with pytest.raises(TimeoutError, match="too long"):
             late.result(30)
-        assert time.monotonic() - start < 0.45
+        assert not first.done()
+        gate.put(None)
+        first.result(30)
 
 
 def test_a_worker_stuck_in_a_call_is_replaced_and_comes_home() -> None:
-    with syncyte.InterpreterPool(1, warmup=None) as pool:
-        first = pool.submit(pool_tasks.interpreter).result(30)
-        start = time.monotonic()
-        with pytest.raises(TimeoutError):
-            pool.options(timeout=0.1).submit(pool_tasks.nap, 2).result(30)
-        assert pool.submit(pool_tasks.interpreter).result(30) != first
-        assert time.monotonic() - start < 1.8
-        assert pool.stats()[0]["restarts"] == 1
-    time.sleep(max(0.0, start + 2.5 - time.monotonic()))
-    with syncyte.InterpreterPool(8, warmup=None) as pool:
-        pool.wait_ready(30)
-        assert first in {entry["interpreter_id"] for entry in pool.stats()}
+    read_end, write_end = os.pipe()
+
+    def is_home() -> bool:
+        with syncyte.InterpreterPool(8, warmup=None) as pool:
+            pool.wait_ready(30)
+            return first in {entry["interpreter_id"] for entry in pool.stats()}
+
+    try:
+        with syncyte.InterpreterPool(1, warmup=None) as pool:
+            first = pool.submit(pool_tasks.interpreter).result(30)
+            with pytest.raises(TimeoutError):
+                pool.options(timeout=0.1).submit(os.read, read_end, 1).result(30)
+            assert pool.submit(pool_tasks.interpreter).result(30) != first
+            assert pool.stats()[0]["restarts"] == 1
+            os.write(write_end, b"x")  # only now does the call end
+        assert wait_until(is_home, 30)
+    finally:
+        os.close(read_end)
+        os.close(write_end)
 
 
 def test_the_next_task_does_not_feel_an_interruption(pool: syncyte.InterpreterPool) -> None:

@@ -158,14 +158,18 @@ def test_a_thousand_recycles_keep_memory_flat() -> None:
 
     with syncyte.InterpreterPool(2, warmup="import json, re, warm_part", recycle_after=1) as pool:
         recycle(pool, 100)
-        gc.collect()
-        before, threads = private_bytes(), threading.active_count()
-        memory = sum(entry["memory"] or 0 for entry in pool.stats())
-        recycle(pool, 1000)
-        gc.collect()
-        assert private_bytes() - before < 4 << 20
-        assert sum(entry["memory"] or 0 for entry in pool.stats()) - memory < 4 << 20
-        assert threading.active_count() == threads
+        for _ in range(3):  # the kernel and the allocator take memory in strides: a leak shows each time
+            gc.collect()
+            before, threads = private_bytes(), threading.active_count()
+            memory = sum(entry["memory"] or 0 for entry in pool.stats())
+            recycle(pool, 1000)
+            gc.collect()
+            grown = private_bytes() - before
+            assert sum(entry["memory"] or 0 for entry in pool.stats()) - memory < 4 << 20
+            assert threading.active_count() == threads
+            if grown < 4 << 20:
+                break
+        assert grown < 4 << 20
 
 
 def test_nested_tasks_do_not_recycle_their_waiter() -> None:

@@ -108,11 +108,18 @@ def interrupted(engine: Engine) -> None:
     """Ctrl-C while the main thread waits for a whole answer."""
     main = threading.main_thread().ident
     assert main is not None
-    timer = threading.Timer(0.02, signal.pthread_kill, (main, signal.SIGINT))
-    timer.start()
+
+    def press() -> None:
+        end = time.monotonic() + 60
+        while engine.model.stats().running < 2 and time.monotonic() < end:
+            time.sleep(0.001)
+        signal.pthread_kill(main, signal.SIGINT)
+
+    presser = threading.Thread(target=press)
     with pytest.raises(KeyboardInterrupt):
+        presser.start()
         engine.model.generate("word", max_tokens=LENGTH - 10, ignore_eos=True)
-    timer.join()
+    presser.join()
 
 
 def task_cancelled(engine: Engine) -> None:

@@ -21,6 +21,7 @@ import syncyte
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "python"))
 from tiny_gguf import write_tiny_gguf
+from waiting import wait_until
 
 REQUESTS = int(os.environ.get("SYNCYTE_STRESS_FLAT", "3000"))
 THREADS = 8
@@ -36,6 +37,11 @@ def resident_bytes() -> int:
 
 def entries(folder: str) -> int:
     return len(os.listdir(folder))  # noqa: PTH208
+
+
+def entries_after(folder: str, seconds: float) -> int:
+    time.sleep(seconds)
+    return entries(folder)
 
 
 class Asker:
@@ -99,11 +105,14 @@ def test_nothing_grows(tmp_path: Path) -> None:
     with syncyte.Model(path, threads=1, max_sequences=4, context_length=100) as model:
         # Until the cache and the arenas of all threads have been full once.
         ask(model, 0, max(1000, REQUESTS // 10))
-        samples = []
+        samples: list[tuple[int, int, int]] = []
+        threads = min(entries_after("/proc/self/task", 0.01) for _ in range(50))
         for sample in range(SAMPLES):
             ask(model, sample + 1, REQUESTS // SAMPLES)
             gc.collect()
             wait_until_idle(model)
+            # A thread that was joined is listed a moment longer.
+            wait_until(lambda: entries("/proc/self/task") <= threads)
             samples.append((resident_bytes(), entries("/proc/self/task"), entries("/proc/self/fd")))
         print([(memory // 1024, threads, files) for memory, threads, files in samples])
         memory = [sample[0] for sample in samples]

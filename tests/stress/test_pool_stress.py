@@ -20,6 +20,7 @@ import syncyte
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "python"))
 import pool_tasks
+from waiting import wait_until
 
 TASKS = int(os.environ.get("SYNCYTE_STRESS_TASKS", "20000"))
 
@@ -105,9 +106,7 @@ def test_every_future_ends_once() -> None:
             concurrent.futures.wait(watched, 60)
             recycles += sum(worker["recycles"] for worker in pool.stats())
         # Callbacks follow the end of a future; they may still be on their way.
-        deadline = time.monotonic() + 30
-        while len(calls) < len(watched) and time.monotonic() < deadline:
-            time.sleep(0.001)
+        wait_until(lambda: len(calls) >= len(watched), 30)  # noqa: B023
         assert all(calls[id(future)] == 1 for future in watched)
         calls.clear()
         rest -= len(futures)
@@ -163,10 +162,16 @@ def test_recycling_keeps_memory_and_threads_flat() -> None:
 
     for _ in range(30):
         round_of_use()
-    gc.collect()
-    memory, count = private_bytes(), threads()
-    for _ in range(300):
-        round_of_use()
-    gc.collect()
-    assert threads() == count
-    assert private_bytes() - memory < 6e6
+    # What is measured lags behind: threads that were joined are listed a moment longer, and the kernel and the
+    # allocator take memory in strides. A leak shows each time.
+    for _ in range(3):
+        gc.collect()
+        memory, count = private_bytes(), threads()
+        for _ in range(300):
+            round_of_use()
+        gc.collect()
+        assert wait_until(lambda: threads() <= count)  # noqa: B023
+        grown = private_bytes() - memory
+        if grown < 6e6:
+            break
+    assert grown < 6e6
