@@ -37,7 +37,7 @@ def test_a_task_past_its_timeout_is_interrupted(pool: syncyte.InterpreterPool) -
         for future in futures:
             with pytest.raises(TimeoutError, match="too long"):
                 future.result(30)
-        assert 0.2 <= time.monotonic() - start
+        assert time.monotonic() - start >= 0.2
         until_free(pool)
         if restarts_of(pool) == restarts:
             break

@@ -116,9 +116,13 @@ def interrupted(engine: Engine) -> None:
         signal.pthread_kill(main, signal.SIGINT)
 
     presser = threading.Thread(target=press)
-    with pytest.raises(KeyboardInterrupt):
+
+    def be_pressed() -> None:
         presser.start()
         engine.model.generate("word", max_tokens=LENGTH - 10, ignore_eos=True)
+
+    with pytest.raises(KeyboardInterrupt):
+        be_pressed()
     presser.join()
 
 

@@ -11,7 +11,6 @@ import os
 import random
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -19,8 +18,9 @@ import pytest
 import syncyte
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "python"))
-import pool_tasks
 from waiting import wait_until
+
+import pool_tasks
 
 TASKS = int(os.environ.get("SYNCYTE_STRESS_TASKS", "20000"))
 
@@ -162,8 +162,8 @@ def test_recycling_keeps_memory_and_threads_flat() -> None:
 
     for _ in range(30):
         round_of_use()
-    # What is measured lags behind: threads that were joined are listed a moment longer, and the kernel and the
-    # allocator take memory in strides. A leak shows each time.
+    # A joined thread is listed a moment longer, and the kernel and the allocator take memory in strides.
+    # A leak shows each time.
     for _ in range(3):
         gc.collect()
         memory, count = private_bytes(), threads()
