@@ -195,8 +195,9 @@ class ModelInfo(_Record):
 
     ``context_length`` bounds one sequence, prompt and answer; ``cache_tokens`` all that run together;
     ``max_sequences`` how many do. ``kv_type`` and ``flash_attention`` are as asked for when it was opened
-    (None: as libllama decides). ``generates`` is False for a model that is for embed() or rerank() only;
-    ``pooling`` is what its file asks for: "mean", "cls", "last", "rank" or "none".
+    (None: as libllama decides). ``kv_unified``: whether all sequences share one KV cache. ``generates`` is
+    False for a model that is for embed() or rerank() only; ``pooling`` is what its file asks for: "mean",
+    "cls", "last", "rank" or "none".
     """
 
     _fields = (
@@ -219,6 +220,7 @@ class ModelInfo(_Record):
         "threads",
         "kv_type",
         "flash_attention",
+        "kv_unified",
         "generates",
         "pooling",
         "has_chat_template",
@@ -244,6 +246,7 @@ class ModelInfo(_Record):
     threads: int
     kv_type: str
     flash_attention: bool | None
+    kv_unified: bool
     generates: bool
     pooling: str
     has_chat_template: bool

@@ -170,6 +170,7 @@ class Model(Handle):
         max_waiting: int | None,
         kv_type: str | None,
         flash_attention: bool | None,
+        kv_unified: bool | None,
         gpu_layers: int | None,
         devices: Sequence[str] | None,
         rpc: Sequence[str] | None,

@@ -41,13 +41,16 @@ class Model(_core.Model):
 
     ``kv_type``: what the KV cache holds, "f16" (the default), "f32", "q8_0" or "q4_0", or two for the keys
     and values, as in "q8_0,f16"; quantised values need flash attention. ``flash_attention``: True or False;
-    None leaves it to libllama, which knows the machine. ``gpu_layers``: how many layers leave the CPU, -1
+    None leaves it to libllama, which knows the machine. ``kv_unified``: with False each sequence has a KV
+    cache of its own, of ``context_length`` tokens (by default 4096 for all together, 256 for each at least):
+    many short prompts that have nothing in common decode faster, and no prefix is shared or kept, so forks
+    and sessions compute their beginning anew. ``gpu_layers``: how many layers leave the CPU, -1
     for all (default: all, where ggml finds an accelerator). ``devices``: the accelerators to use, by ggml's
     names; an empty list is the CPU alone. ``rpc``: servers of libggml's RPC backend that take a part of the
     model, as in ["10.0.0.2:50052"].
 
     What is left out is as the first opener has it; a value other than that is a ValueError. Who asks for
-    another ``kv_type`` or ``flash_attention`` gets an engine of its own on the same weights.
+    another ``kv_type``, ``flash_attention`` or ``kv_unified`` gets an engine of its own on the same weights.
 
     When the KV cache has no room for all that run, what nobody uses leaves it, and then the least urgent
     requests pause and go on later. OverloadedError from a request itself says that pinned prefixes leave no
@@ -72,6 +75,7 @@ class Model(_core.Model):
         max_waiting: int | None = None,
         kv_type: str | None = None,
         flash_attention: bool | None = None,
+        kv_unified: bool | None = None,
         gpu_layers: int | None = None,
         devices: Sequence[str] | None = None,
         rpc: Sequence[str] | None = None,
@@ -90,6 +94,7 @@ class Model(_core.Model):
             max_waiting,
             kv_type,
             flash_attention,
+            kv_unified,
             gpu_layers,
             devices,
             rpc,

@@ -29,6 +29,10 @@ bool need_flash_attention(const CacheTypes& types);
 // kAuto: as libllama decides for the machine.
 enum class FlashAttention : std::uint8_t { kAuto, kOff, kOn };
 
+// kUnified: all sequences take cells of one cache, and may share them. kSeparate: each has a part of its own,
+// of cells / max_sequences: attention then looks at no others' cells, and nothing can be shared.
+enum class CacheLayout : std::uint8_t { kUnified, kSeparate };
+
 // How the vectors of a text's tokens become one vector of the text. kNone: a context that gives logits.
 // kRank: the scores of a model that was made to rank.
 enum class Pooling : std::uint8_t { kNone, kMean, kCls, kLast, kRank };
@@ -38,12 +42,13 @@ std::optional<Pooling> pooling_named(std::string_view text);
 const char* to_string(Pooling pooling);  // kNone: "none"
 
 struct ContextOptions {
-    std::int32_t cells = 0;  // KV room in tokens, shared by all sequences
+    std::int32_t cells = 0;  // KV room in tokens, of all sequences together
     std::int32_t max_sequences = 0;
     std::int32_t rows_per_step = 0;
     std::int32_t threads = 1;
     CacheTypes cache_types = {};
     FlashAttention flash_attention = FlashAttention::kAuto;
+    CacheLayout layout = CacheLayout::kUnified;  // without a pooling only
     Pooling pooling = Pooling::kNone;
 };
 

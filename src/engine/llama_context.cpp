@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <exception>
+#include <numeric>
 #include <shared_mutex>
 #include <string>
 #include <utility>
@@ -55,6 +56,10 @@ llama_context_params params_of(const ContextOptions& options) {
     params.n_threads = options.threads;
     params.n_threads_batch = options.threads;
     params.kv_unified = true;
+    if (options.layout == CacheLayout::kSeparate) {
+        params.kv_unified = false;
+        params.n_seq_max = static_cast<std::uint32_t>(options.max_sequences);  // no gather()
+    }
     if (options.pooling != Pooling::kNone) {
         params.embeddings = true;
         // Without those for gather(). libllama reserves its graph for whole rows of sequences, and takes the
@@ -101,7 +106,8 @@ Result<std::unique_ptr<Context>> LlamaContext::make(llama_model* model, const st
     if (options.pooling == Pooling::kNone && llama_get_memory(made->context_) == nullptr) {
         return failure(ErrorCode::kModel, "the model generates no text, and does not say so");
     }
-    made->can_fork_ =
+    made->separate_ = options.layout == CacheLayout::kSeparate;
+    made->can_rewind_ =
         !llama_model_is_recurrent(model) && !llama_model_is_hybrid(model) && llama_model_n_swa(model) == 0;
     made->vocabulary_size_ = static_cast<std::size_t>(llama_vocab_n_tokens(llama_model_get_vocab(model)));
     const auto rows = static_cast<std::size_t>(options.rows_per_step);
@@ -111,6 +117,8 @@ Result<std::unique_ptr<Context>> LlamaContext::make(llama_model* model, const st
     made->sequence_counts_.assign(rows, 1);
     made->sequence_pointers_.reserve(rows);
     made->outputs_.reserve(rows);
+    made->rows_.reserve(rows);
+    made->columns_.assign(rows, 0);
     if (Result<void> works = made->probe(options.threads); !works) {
         return std::unexpected(std::move(works.error()));
     }
@@ -132,6 +140,16 @@ LlamaContext::~LlamaContext() {
     if (context_ != nullptr && servers_answer(rpc_)) llama_free(context_);
 }
 
+// libllama computes sequences of one pass in the order of their ids, where each has a part of its own.
+void LlamaContext::order(std::span<const BatchRow> rows) {
+    rows_.resize(rows.size());
+    std::ranges::iota(rows_, std::size_t{0});
+    if (separate_) std::ranges::stable_sort(rows_, {}, [&](std::size_t row) { return rows[row].sequence; });
+    for (std::size_t column = 0; column < rows_.size(); ++column) {
+        columns_[rows_[column]] = static_cast<std::int32_t>(column);
+    }
+}
+
 Result<void> LlamaContext::step(std::span<const BatchRow> rows) {
     check(!rows.empty() && rows.size() <= sequence_counts_.size(), "a step has 1 to rows_per_step rows");
     tokens_.clear();
@@ -139,7 +157,9 @@ Result<void> LlamaContext::step(std::span<const BatchRow> rows) {
     sequences_.clear();
     sequence_pointers_.clear();
     outputs_.clear();
-    for (const BatchRow& row : rows) {
+    order(rows);
+    for (const std::size_t index : rows_) {
+        const BatchRow& row = rows[index];
         tokens_.push_back(row.token);
         positions_.push_back(row.position);
         sequences_.push_back(row.sequence);
@@ -190,7 +210,7 @@ void LlamaContext::apply(const AppliedAdapter& adapter) {
 }
 
 std::span<float> LlamaContext::logits(std::size_t row) {
-    float* first = llama_get_logits_ith(context_, static_cast<std::int32_t>(row));
+    float* first = llama_get_logits_ith(context_, columns_[row]);
     check(first != nullptr, "logits of a row that has none");
     return {first, vocabulary_size_};
 }
@@ -210,6 +230,12 @@ void LlamaContext::erase(SequenceId sequence, Position from) {
 
 void LlamaContext::fork(SequenceId from, SequenceId to, Position length) {
     llama_memory_seq_cp(llama_get_memory(context_), from, to, 0, length);
+}
+
+void LlamaContext::rename(SequenceId from, SequenceId to) {
+    llama_memory_t memory = llama_get_memory(context_);
+    llama_memory_seq_cp(memory, from, to, -1, -1);
+    llama_memory_seq_rm(memory, from, -1, -1);
 }
 
 // By way of a saved state: libllama restores one to neighbouring cells. The old cells go only when the new

@@ -31,7 +31,10 @@ class LlamaContext final : public Context {
     void erase(SequenceId sequence, Position from) override;
     void fork(SequenceId from, SequenceId to, Position length) override;
     bool gather(SequenceId sequence, Position from) override;
-    [[nodiscard]] bool can_fork() const override { return can_fork_; }
+    void rename(SequenceId from, SequenceId to) override;
+    [[nodiscard]] bool can_fork() const override { return can_rewind_ && !separate_; }
+    [[nodiscard]] bool can_rewind() const override { return can_rewind_; }
+    [[nodiscard]] bool wants_neighbours() const override { return separate_; }
     void set_threads(std::int32_t most) override { most_threads_ = most; }
     [[nodiscard]] std::int32_t threads() const override { return threads_; }
     void interrupt() override { interrupted_.store(true, std::memory_order_relaxed); }
@@ -39,6 +42,7 @@ class LlamaContext final : public Context {
 
   private:
     explicit LlamaContext(LlamaAdapters& adapters) : adapters_(adapters) {}
+    void order(std::span<const BatchRow> rows);
     bool watch();
     Result<void> probe(std::int32_t threads);
 
@@ -48,7 +52,8 @@ class LlamaContext final : public Context {
     AppliedAdapter applied_;
     std::size_t vocabulary_size_ = 0;
     std::size_t embedding_length_ = 0;
-    bool can_fork_ = false;
+    bool can_rewind_ = false;
+    bool separate_ = false;
     std::atomic<bool> interrupted_{false};
     CoreBudget budget_;
     std::int32_t most_threads_ = 1;
@@ -64,6 +69,9 @@ class LlamaContext final : public Context {
     std::vector<llama_seq_id> sequences_;
     std::vector<llama_seq_id*> sequence_pointers_;
     std::vector<std::int8_t> outputs_;
+    // Which row each column is of, and the other way round.
+    std::vector<std::size_t> rows_;
+    std::vector<std::int32_t> columns_;
 };
 
 }  // namespace syncyte

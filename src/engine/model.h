@@ -88,8 +88,7 @@ struct AppliedAdapter {
     friend bool operator==(const AppliedAdapter&, const AppliedAdapter&) = default;
 };
 
-// The KV cache and the compute state: one unified cache, many sequences. Used by one thread at a time,
-// except for interrupt().
+// The KV cache and the compute state of many sequences. Used by one thread at a time, except for interrupt().
 class Context {
   public:
     virtual ~Context() = default;
@@ -119,8 +118,15 @@ class Context {
     // sequence may share them. Sequences that decode together take cells in turn, and attention over cells
     // that lie far apart waits for memory. False, and nothing is changed, while there is no such place.
     virtual bool gather(SequenceId sequence, Position from) = 0;
-    // Whether fork() works and erase() can take a tail only: not so with a recurrent state.
+    // `from` goes on as `to`, which was empty. In a separate layout that copies a whole part of the cache.
+    virtual void rename(SequenceId from, SequenceId to) = 0;
+    // Whether fork() and gather() work: not so with a recurrent state, nor in a separate layout.
     [[nodiscard]] virtual bool can_fork() const = 0;
+    // Whether erase() can take a tail only: not so with a recurrent state.
+    [[nodiscard]] virtual bool can_rewind() const = 0;
+    // Whether only sequences whose ids follow each other are computed in one pass: with a gap between them a
+    // step takes as many passes as there are runs of ids.
+    [[nodiscard]] virtual bool wants_neighbours() const = 0;
 
     // Threads of the next steps, at most: a context may take fewer while others need the cores.
     virtual void set_threads(std::int32_t most) = 0;

@@ -63,6 +63,7 @@ struct OpenArguments {
     PyObject* max_waiting = nullptr;
     PyObject* kv_type = nullptr;
     PyObject* flash_attention = nullptr;
+    PyObject* kv_unified = nullptr;
     PyObject* gpu_layers = nullptr;
     PyObject* devices = nullptr;
     PyObject* rpc = nullptr;
@@ -84,27 +85,31 @@ bool read_cache_types(PyObject* object, std::optional<CacheTypes>& value) {
 
 bool read_model_options(const OpenArguments& given, ModelOptions& options) {
     std::optional<bool> flash;
+    std::optional<bool> unified;
     if (!optional_int(given.context_length, "context_length", options.context_length) ||
         !optional_int(given.max_sequences, "max_sequences", options.max_sequences) ||
         !optional_int(given.threads, "threads", options.threads) ||
         !optional_int(given.max_waiting, "max_waiting", options.max_waiting) ||
         !read_cache_types(given.kv_type, options.cache_types) ||
         !optional_bool(given.flash_attention, "flash_attention", flash) ||
+        !optional_bool(given.kv_unified, "kv_unified", unified) ||
         !optional_int(given.gpu_layers, "gpu_layers", options.gpu_layers) ||
         !optional_texts(given.devices, "devices", options.devices) ||
         !optional_texts(given.rpc, "rpc", options.rpc)) {
         return false;
     }
     if (flash) options.flash_attention = *flash ? FlashAttention::kOn : FlashAttention::kOff;
+    if (unified) options.layout = *unified ? CacheLayout::kUnified : CacheLayout::kSeparate;
     return true;
 }
 
 PyObject* model_new(PyTypeObject* type, PyObject* args, PyObject* /*keywords*/) {
     PyObject* path_bytes = nullptr;
     OpenArguments given;
-    if (PyArg_ParseTuple(args, "O&OOOOOOOOO:Model", PyUnicode_FSConverter, &path_bytes, &given.context_length,
-                         &given.max_sequences, &given.threads, &given.max_waiting, &given.kv_type,
-                         &given.flash_attention, &given.gpu_layers, &given.devices, &given.rpc) == 0) {
+    if (PyArg_ParseTuple(args, "O&OOOOOOOOOO:Model", PyUnicode_FSConverter, &path_bytes,
+                         &given.context_length, &given.max_sequences, &given.threads, &given.max_waiting,
+                         &given.kv_type, &given.flash_attention, &given.kv_unified, &given.gpu_layers,
+                         &given.devices, &given.rpc) == 0) {
         return nullptr;
     }
     const std::string path(PyBytes_AS_STRING(path_bytes),
@@ -300,6 +305,8 @@ PyObject* model_info(PyObject* object, PyObject*) {
     PyObject* flash_wanted =
         flash == FlashAttention::kAuto ? Py_NewRef(Py_None) : PyBool_FromLong(flash == FlashAttention::kOn);
     bool good = set_item(dict, "flash_attention", flash_wanted);
+    const bool unified = model->limits().layout == CacheLayout::kUnified;
+    good = good && set_item(dict, "kv_unified", PyBool_FromLong(unified ? 1 : 0));
     good = good && set_item(dict, "generates", PyBool_FromLong(info.generates ? 1 : 0));
     good = good && set_item(dict, "pooling", PyUnicode_FromString(to_string(info.pooling)));
     good = good && set_item(dict, "kv_type", str_of(to_string(model->cache_types())));

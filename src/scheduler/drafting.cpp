@@ -37,7 +37,7 @@ void Scheduler::draft() {
     }
     const bool asked =
         std::ranges::any_of(running_, [](const auto& s) { return s->options().draft_tokens != 0; });
-    if (!asked || !context_->can_fork()) return;
+    if (!asked || !context_->can_rewind()) return;
     std::vector<Sequence*> decoding;
     for (const auto& sequence : running_) {
         if (!serves(*sequence)) continue;

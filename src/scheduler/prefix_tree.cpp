@@ -74,8 +74,7 @@ PrefixTree::Node* PrefixTree::begin(const Wanted& wanted) {
     const auto cells = static_cast<std::int32_t>(wanted.tokens.size() - match.length);
     if (!make_room(cells, wanted.headroom, NewId::kYes, match)) return nullptr;
     auto node = std::make_unique<Node>();
-    node->id = free_ids_.back();
-    free_ids_.pop_back();
+    node->id = take_id();
     node->planned.assign_range(wanted.tokens);
     node->salt = wanted.salt;
     node->cells = cells;
@@ -92,6 +91,49 @@ PrefixTree::Node* PrefixTree::begin(const Wanted& wanted) {
     running_cells_ += cells;
     nodes_.push_back(std::move(node));
     return nodes_.back().get();
+}
+
+// Where neighbours are wanted: the free id that is nearest to those who run.
+SequenceId PrefixTree::take_id() {
+    auto taken = free_ids_.end() - 1;
+    if (context_.wants_neighbours()) {
+        const IdRange range = running_ids();
+        const auto distance = [range](SequenceId id) {
+            return range.count == 0 ? id : std::max({range.first - id, id - range.last, 0});
+        };
+        taken = std::ranges::min_element(free_ids_, {}, distance);
+    }
+    const SequenceId id = *taken;
+    free_ids_.erase(taken);
+    return id;
+}
+
+PrefixTree::IdRange PrefixTree::running_ids() const {
+    IdRange range;
+    for (const auto& node : nodes_) {
+        if (!node->running) continue;
+        range.first = range.count == 0 ? node->id : std::min(range.first, node->id);
+        range.last = std::max(range.last, node->id);
+        ++range.count;
+    }
+    return range;
+}
+
+// The outermost goes to the first free place between the others, until there is none. A gap that a paused
+// one makes stays.
+void PrefixTree::close_gaps() {
+    if (!context_.wants_neighbours()) return;
+    while (true) {
+        const IdRange range = running_ids();
+        if (range.last - range.first + 1 <= range.count) return;
+        const auto between = [range](SequenceId id) { return id > range.first && id < range.last; };
+        const auto gap = std::ranges::find_if(free_ids_, between);
+        if (gap == free_ids_.end()) return;
+        const auto last = std::ranges::find_if(
+            nodes_, [range](const auto& node) { return node->running && node->id == range.last; });
+        if (!(*last)->tokens.empty()) context_.rename(range.last, *gap);
+        std::swap((*last)->id, *gap);
+    }
 }
 
 PrefixTree::Node* PrefixTree::resume(Node* node, const Wanted& wanted) {

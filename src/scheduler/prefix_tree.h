@@ -89,6 +89,9 @@ class PrefixTree {
     void pin(Node* node);
     void unpin(Node* node);
 
+    // Gives those who run ids that follow each other, where the context wants that.
+    void close_gaps();
+
     // Lets the one go that would go first, with any of its cells. False: nothing may go.
     bool evict();
     // Forgets everything that does not run.
@@ -108,10 +111,19 @@ class PrefixTree {
         std::size_t length = 0;
     };
 
+    // The ids of those who run.
+    struct IdRange {
+        SequenceId first = 0;
+        SequenceId last = 0;
+        std::int32_t count = 0;
+    };
+
+    [[nodiscard]] IdRange running_ids() const;
     [[nodiscard]] Match longest(const Wanted& wanted) const;
     [[nodiscard]] Node* held(std::uint64_t hold) const;
     void note_needed() const;
     Node* resume(Node* node, const Wanted& wanted);
+    [[nodiscard]] SequenceId take_id();
     enum class NewId : bool { kNo, kYes };
     bool make_room(std::int32_t cells, std::int32_t headroom, NewId id, const Match& spared);
     bool evict_leaf(const Node* spared);

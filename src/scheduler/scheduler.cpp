@@ -27,7 +27,7 @@ Scheduler::Scheduler(std::shared_ptr<const Model> model, std::unique_ptr<Context
     : model_(std::move(model)),
       context_(std::move(context)),
       options_(options),
-      tree_(*context_, context_sequences(options.max_sequences), options.cells,
+      tree_(*context_, context_sequences(options.max_sequences, options.layout), options.cells,
             context_->can_fork() ? PrefixTree::Sharing::kYes : PrefixTree::Sharing::kNo) {
     check(options.max_sequences > 0 && options.rows_per_step >= options.max_sequences &&
               options.context_length > 1 && options.cells >= options.context_length &&
@@ -37,7 +37,8 @@ Scheduler::Scheduler(std::shared_ptr<const Model> model, std::unique_ptr<Context
     stats_.cell_use.free = options.cells;
 }
 
-std::int32_t Scheduler::context_sequences(std::int32_t max_sequences) {
+std::int32_t Scheduler::context_sequences(std::int32_t max_sequences, CacheLayout layout) {
+    if (layout == CacheLayout::kSeparate) return max_sequences;
     constexpr std::int32_t kKept = 64;
     constexpr std::int32_t kMost = 254;  // libllama's limit of 256, but for two that a context needs itself
     return std::min(max_sequences + kKept, kMost);
@@ -47,8 +48,10 @@ Scheduler::~Scheduler() { fail_all(Error(ErrorCode::kClosed, "the model was clos
 
 Result<void> Scheduler::submit(const Ref<Request>& request) {
     if (request->options().purpose != Purpose::kGenerate && !context_->can_fork()) {
-        return failure(ErrorCode::kInvalidArgument,
-                       "this model's state cannot be shared, so it has no prefixes to keep");
+        return failure(
+            ErrorCode::kInvalidArgument,
+            "nothing can be shared here, so there are no prefixes to keep: the model was opened with "
+            "kv_unified=False, or its state is recurrent");
     }
     std::optional<Error> error;
     {
@@ -92,6 +95,7 @@ bool Scheduler::step() {
     drop_ended();
     admit();
     secure_cells();
+    tree_.close_gaps();
     choose_adapter();
     draft();
     build_rows();

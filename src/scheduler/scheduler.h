@@ -26,9 +26,10 @@ namespace syncyte {
 struct Sequence;
 
 struct SchedulerOptions {
-    std::int32_t max_sequences = 8;    // requests computed together
-    std::int32_t context_length = 0;   // tokens of one sequence, prompt and answer
-    std::int32_t cells = 0;            // tokens of all sequences together: room in the cache
+    std::int32_t max_sequences = 8;              // requests computed together
+    std::int32_t context_length = 0;             // tokens of one sequence, prompt and answer
+    std::int32_t cells = 0;                      // tokens of all sequences together: room in the cache
+    CacheLayout layout = CacheLayout::kUnified;  // that the context was made with
     std::int32_t rows_per_step = 128;  // decoding first, the rest for prompts: bounds how long a step takes
     // Requests beyond max_sequences that may be open; more are refused.
     std::int32_t max_waiting = std::numeric_limits<std::int32_t>::max();
@@ -66,8 +67,8 @@ struct SchedulerStats {
 // adapter only; the adapters take turns (scheduler/adapter_turns.h).
 class Scheduler final : public EngineWork {
   public:
-    // Sequence ids that a context for max_sequences needs: some hold what ended.
-    static std::int32_t context_sequences(std::int32_t max_sequences);
+    // Sequence ids that a context for max_sequences needs: in a unified cache some hold what ended.
+    static std::int32_t context_sequences(std::int32_t max_sequences, CacheLayout layout);
 
     // `context` must be of `model` and have context_sequences() of them.
     Scheduler(std::shared_ptr<const Model> model, std::unique_ptr<Context> context,

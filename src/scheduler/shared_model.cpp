@@ -30,6 +30,7 @@ constexpr std::int32_t kMostThreads = 512;    // ggml's limit
 constexpr std::int32_t kMostContext = 1 << 24;
 constexpr std::int32_t kMostLayers = 100'000;
 constexpr std::int32_t kDefaultCells = 4096;  // more only for a longer context_length
+constexpr std::int32_t kLeastPart = 256;      // of a sequence that has its own part of the cache
 constexpr std::int32_t kRowsPerStep = 128;
 
 std::atomic<std::size_t> open_count{0};
@@ -178,7 +179,8 @@ class ModelRegistry {
             for (const auto& engine : engines) {
                 auto core = engine.lock();
                 if (core && (!wanted.cache_types || *wanted.cache_types == core->cache_types) &&
-                    (!wanted.flash_attention || *wanted.flash_attention == core->flash_attention)) {
+                    (!wanted.flash_attention || *wanted.flash_attention == core->flash_attention) &&
+                    (!wanted.layout || *wanted.layout == core->limits.layout)) {
                     return core;
                 }
             }
@@ -217,16 +219,26 @@ class ModelRegistry {
         if (!model) return std::unexpected(std::move(model.error()));
         SchedulerOptions limits;
         limits.max_sequences = options.max_sequences.value_or(kDefaultSequences);
+        limits.layout = options.layout.value_or(CacheLayout::kUnified);
+        const bool separate = limits.layout == CacheLayout::kSeparate;
+        const std::int32_t most =
+            separate ? std::max(kDefaultCells / limits.max_sequences, kLeastPart) : kDefaultContext;
         limits.context_length =
-            options.context_length.value_or(std::clamp((*model)->info().trained_context, 2, kDefaultContext));
+            options.context_length.value_or(std::clamp((*model)->info().trained_context, 2, most));
         // Places beyond those it was trained with do not exist in it.
         if (!(*model)->info().generates && (*model)->info().trained_context > 0) {
             limits.context_length = std::min(limits.context_length, (*model)->info().trained_context);
         }
-        // Room for all sequences at full length where that is little.
+        // Room for all sequences at full length where that is little, or each has a part of its own.
         const std::int64_t all = std::int64_t{limits.context_length} * limits.max_sequences;
-        limits.cells = std::max(limits.context_length,
-                                static_cast<std::int32_t>(std::min<std::int64_t>(all, kDefaultCells)));
+        if (separate && all > kMostContext) {
+            return failure(ErrorCode::kInvalidArgument,
+                           "kv_unified=False takes context_length × max_sequences = " + std::to_string(all) +
+                               " tokens of KV cache, and " + std::to_string(kMostContext) + " is the limit");
+        }
+        limits.cells =
+            std::max(limits.context_length,
+                     static_cast<std::int32_t>(std::min<std::int64_t>(all, separate ? all : kDefaultCells)));
         if (options.max_waiting) limits.max_waiting = *options.max_waiting;
         limits.rows_per_step = std::max(kRowsPerStep, limits.max_sequences);
 
@@ -245,13 +257,14 @@ class ModelRegistry {
             }
             return core;
         }
-        auto context =
-            (*model)->make_context({.cells = limits.cells,
-                                    .max_sequences = Scheduler::context_sequences(limits.max_sequences),
-                                    .rows_per_step = limits.rows_per_step,
-                                    .threads = core->threads,
-                                    .cache_types = core->cache_types,
-                                    .flash_attention = core->flash_attention});
+        auto context = (*model)->make_context(
+            {.cells = limits.cells,
+             .max_sequences = Scheduler::context_sequences(limits.max_sequences, limits.layout),
+             .rows_per_step = limits.rows_per_step,
+             .threads = core->threads,
+             .cache_types = core->cache_types,
+             .flash_attention = core->flash_attention,
+             .layout = limits.layout});
         if (!context) {
             context.error().message = path + ": " + context.error().message;
             return std::unexpected(std::move(context.error()));

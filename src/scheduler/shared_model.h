@@ -28,6 +28,7 @@ struct ModelOptions {
     // Of the KV cache. Who asks for other than what is there gets an engine of its own, on the same weights.
     std::optional<CacheTypes> cache_types;          // default: f16
     std::optional<FlashAttention> flash_attention;  // default: as libllama decides
+    std::optional<CacheLayout> layout;              // default: unified
     // Where the weights go, as in LoadOptions.
     std::optional<std::int32_t> gpu_layers;           // -1 to 100000
     std::optional<std::vector<std::string>> devices;  // accelerators of this machine

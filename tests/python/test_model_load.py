@@ -71,6 +71,35 @@ def test_flash_attention(path: Path, flash: bool) -> None:
         assert len(greedy(model)) == 24
 
 
+def test_separate_caches(path: Path) -> None:
+    """Each sequence has a cache of its own: the same texts, whoever comes and goes beside it."""
+    with (
+        syncyte.Model(path, threads=1, max_sequences=4) as together,
+        syncyte.Model(path, threads=2, max_sequences=4, kv_unified=False) as apart,
+    ):
+        assert together.info.kv_unified is True
+        assert apart.info.kv_unified is False
+        assert apart.info.cache_tokens == 4 * apart.info.context_length
+        assert greedy(apart) == greedy(together)
+        asked = [(f"the {word} that", 5 + 11 * place % 40) for place, word in enumerate("abcdefghijklm")]
+        streams = [apart.stream(p, max_tokens=n, temperature=0, ignore_eos=True) for p, n in asked]
+        for stream, (prompt, count) in zip(streams, asked, strict=True):
+            alone = together.generate(prompt, max_tokens=count, temperature=0, ignore_eos=True)
+            assert "".join(stream) == alone.text
+        assert apart.stats().reused_tokens == 0
+        with pytest.raises(ValueError, match="kv_unified=False"):
+            apart.prefix("the other word that they have had, and more of it than that")
+        long = "the " * (apart.info.context_length + 1)
+        with pytest.raises(ValueError, match="tokens"):
+            apart.generate(long)
+        assert len(greedy(apart)) == 24
+
+
+def test_separate_caches_of_more_than_there_can_be(path: Path) -> None:
+    with pytest.raises(ValueError, match=r"context_length × max_sequences = 268435456"):
+        syncyte.Model(path, kv_unified=False, context_length=1 << 20, max_sequences=256)
+
+
 def test_quantised_values_need_flash_attention(path: Path) -> None:
     for kv_type in ("q8_0", "q4_0", "f16,q8_0"):
         with pytest.raises(ValueError, match="needs flash attention"):
@@ -113,6 +142,7 @@ def test_another_cache_is_another_engine_on_the_same_weights(path: Path) -> None
         ({"kv_type": ""}, ValueError, "kv_type must be"),
         ({"kv_type": "\udc80"}, ValueError, "lone surrogate"),
         ({"kv_type": 8}, TypeError, "kv_type must be str"),
+        ({"kv_unified": 1}, TypeError, "kv_unified must be bool or None"),
         ({"flash_attention": 1}, TypeError, "flash_attention must be bool or None"),
         ({"gpu_layers": "all"}, TypeError, "gpu_layers must be int"),
         ({"gpu_layers": -2}, ValueError, "gpu_layers must be -1 to"),

@@ -8,7 +8,15 @@ from syncyte.cli._arguments import CommandError, usage_error, whole_number
 if TYPE_CHECKING:
     import syncyte
 
-_SETTINGS = ("context_length", "max_sequences", "threads", "kv_type", "flash_attention", "gpu_layers")
+_SETTINGS = (
+    "context_length",
+    "max_sequences",
+    "threads",
+    "kv_type",
+    "flash_attention",
+    "kv_unified",
+    "gpu_layers",
+)
 
 
 def add_to(group: argparse._ArgumentGroup) -> None:
@@ -36,6 +44,12 @@ def add_to(group: argparse._ArgumentGroup) -> None:
         action=argparse.BooleanOptionalAction,
         default=None,
         help="have flash attention, or not; otherwise libllama decides",
+    )
+    group.add_argument(
+        "--kv-unified",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="one KV cache that all answers share (default), or one of --context-length for each",
     )
     group.add_argument(
         "--gpu-layers",

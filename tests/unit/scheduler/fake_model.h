@@ -30,6 +30,9 @@ struct FakeCache {
     std::vector<std::vector<BatchRow>> steps;
     std::int32_t threads = 0;
     bool can_fork = true;
+    bool separate = false;  // each sequence has a part of its own: nothing is shared
+    int passes = 0;         // of the last step
+    int renamed = 0;
     std::uint64_t next_place = 0;
     int gathered = 0;
     std::function<Result<void>()> before_step = [] { return Result<void>{}; };
@@ -108,6 +111,10 @@ class FakeContext final : public Context {
             const Token token = adapted(next_(sequence), static_cast<int>(applied_.scale));
             logits_[i][static_cast<std::size_t>(token)] = 10.0F;
         }
+        std::set<SequenceId> ids;
+        for (const BatchRow& row : rows) ids.insert(row.sequence);
+        cache_->passes = 1;
+        for (const SequenceId id : ids) cache_->passes += id != *ids.begin() && !ids.contains(id - 1) ? 1 : 0;
         cache_->while_computing(rows);
         cache_->steps.emplace_back(rows.begin(), rows.end());
         cache_->applied.push_back(applied_);
@@ -160,7 +167,17 @@ class FakeContext final : public Context {
         return true;
     }
 
-    [[nodiscard]] bool can_fork() const override { return cache_->can_fork; }
+    void rename(SequenceId from, SequenceId to) override {
+        check(!cache_->sequences.contains(to), "an id that is free");
+        cache_->sequences[to] = std::move(cache_->sequences.extract(from).mapped());
+        cache_->places[to] = std::move(cache_->places.extract(from).mapped());
+        cache_->computed_with[to] = cache_->computed_with[from];
+        ++cache_->renamed;
+    }
+
+    [[nodiscard]] bool can_fork() const override { return cache_->can_fork && !cache_->separate; }
+    [[nodiscard]] bool can_rewind() const override { return cache_->can_fork; }
+    [[nodiscard]] bool wants_neighbours() const override { return cache_->separate; }
     void set_threads(std::int32_t threads) override { cache_->threads = threads; }
     [[nodiscard]] std::int32_t threads() const override { return cache_->threads; }
     void interrupt() override { cache_->interrupted = true; }
