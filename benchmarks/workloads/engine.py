@@ -1,4 +1,4 @@
-"""Decoding: 1 to 32 sequences here, in llama-batched-bench (the limit) and in llama-server over HTTP."""
+"""Decoding: 1 to 32 sequences here, in an interpreter each, in llama-batched-bench and in llama-server."""
 
 import time
 from concurrent.futures import wait
@@ -13,20 +13,19 @@ from benchmarks.harness import Bench, Comparison, Contestant, Goal, Outcome
 from benchmarks.llama_server import Server, llama_server
 from benchmarks.models import model_with_progress
 from benchmarks.prompts import words
-from benchmarks.streams import our_stream
 
 PROMPT = 16
 CONTEXT = 4096
 TOGETHER = 8
 LIMIT = "llama-batched-bench"
 SERVERS = {"llama-server": [], "llama-server -kvu -b 128": ["-kvu", "-b", "128"]}
-UNIFIED = ("syncyte, threads", "syncyte, interpreters")
-SEPARATE = "syncyte, interpreters, kv_unified=False"
+UNIFIED = "syncyte"
+SEPARATE = "syncyte, kv_unified=False"
 
 LEVELS = {
     "tiny": {8: 2, 1: 2},
     "0.3b": {8: 7, 1: 7, 4: 3, 16: 3, 32: 3},
-    "0.1b": {8: 5, 1: 5},
+    "0.1b": {8: 3, 1: 3},
     "1b": {8: 3, 1: 3},
 }
 """For each model how many sequences decode together, and in how many rounds."""
@@ -64,8 +63,7 @@ class Sides:
     def contestants(self, sequences: int) -> list[Contestant]:
         """Everybody, decoding so many sequences at once; a sample is a rate in tokens/s."""
         sides = [
-            Contestant(UNIFIED[0], partial(self._in_threads, sequences), ours=True),
-            Contestant(UNIFIED[1], partial(self._in_interpreters, sequences, self._options), ours=True),
+            Contestant(UNIFIED, partial(self._in_interpreters, sequences, self._options), ours=True),
             Contestant(SEPARATE, partial(self._in_interpreters, sequences, self._separate), ours=True),
             Contestant(LIMIT, partial(self._limit, sequences, [])),
             Contestant(f"{LIMIT} -kvu", partial(self._limit, sequences, ["-kvu"])),
@@ -78,11 +76,6 @@ class Sides:
         self._turn += 1
         self._started = time.perf_counter()
         return [words(PROMPT, seed=self._turn * 1000 + index) for index in range(count)]
-
-    def _in_threads(self, sequences: int) -> float:
-        stream = our_stream(self.model)
-        arrivals = together([partial(stream, prompt, self._tokens) for prompt in self._prompts(sequences)])
-        return self._rate(arrivals)
 
     def _in_interpreters(self, sequences: int, options: dict[str, Any]) -> float:
         futures = [
@@ -154,8 +147,7 @@ def decode(bench: Bench, sides: Sides, size: str, sequences: int, rounds: int) -
 def goals() -> list[Goal]:
     """Like beside like: one cache for all sequences, or one for each, as it is everybody's default there."""
     stock, unified = SERVERS
-    pairs = [(ours, peer) for ours in UNIFIED for peer in (f"{LIMIT} -kvu", unified)]
-    pairs += [(SEPARATE, LIMIT), (SEPARATE, stock)]
+    pairs = [(UNIFIED, f"{LIMIT} -kvu"), (UNIFIED, unified), (SEPARATE, LIMIT), (SEPARATE, stock)]
     return [Goal(ours, at_least=0.95, of=peer) for ours, peer in pairs]
 
 
@@ -166,7 +158,7 @@ def gain(bench: Bench, size: str, together: Comparison, one: Comparison) -> None
         for name in together.contestants
     }
     bench.fact(f"gain_of_{TOGETHER}_together{_suffix(size)}", gains)
-    for ours in (UNIFIED[1], SEPARATE):
+    for ours in (UNIFIED, SEPARATE):
         text = f"{ours}: {TOGETHER} sequences ≥ 2.5 × one alone ({LIMIT}: {gains[LIMIT]:.2f})"
         together.goals.append(Outcome(text, gains[ours], gains[ours] >= 2.5))
 
