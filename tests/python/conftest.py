@@ -8,7 +8,16 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from tiny_gguf import write_tiny_gguf
+
+# The same examples each time, and no limit to how long they take: a run does not fail by chance.
+# SYNCYTE_TEST_RANDOM=1 draws new ones.
+settings.register_profile(
+    "steady", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+if "SYNCYTE_TEST_RANDOM" not in os.environ:
+    settings.load_profile("steady")
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <deque>
@@ -61,22 +62,21 @@ TEST(Channel, hands_over_to_a_sleeping_getter) {
 TEST(Channel, a_get_admits_the_putter_that_waited_longest) {
     const auto channel = make_ref<Channel<int>>(1);
     ASSERT_TRUE(channel->try_put(0));
-    std::vector<std::jthread> putters;
-    for (int i = 1; i <= 4; ++i) {
-        putters.emplace_back([&channel, i] { EXPECT_TRUE(channel->put(int(i), soon())); });
-        std::this_thread::sleep_for(20ms);
+    std::array<Waiter<int>, 4> putters;
+    for (int next = 1; Waiter<int>& putter : putters) {
+        putter.item = next++;
+        ASSERT_FALSE(channel->begin_put(putter));
     }
     for (int i = 0; i <= 4; ++i) EXPECT_EQ(channel->get(soon()), i);
+    for (const Waiter<int>& putter : putters) EXPECT_EQ(putter.outcome, Outcome::kDone);
 }
 
 TEST(Channel, getters_are_served_in_the_order_they_came) {
     const auto channel = make_ref<Channel<int>>();
-    std::vector<std::jthread> getters;
-    for (int i = 0; i < 4; ++i) {
-        getters.emplace_back([&channel, i] { EXPECT_EQ(channel->get(soon()), i); });
-        std::this_thread::sleep_for(20ms);
-    }
+    std::array<Waiter<int>, 4> getters;
+    for (Waiter<int>& getter : getters) ASSERT_FALSE(channel->begin_get(getter));
     for (int i = 0; i < 4; ++i) ASSERT_TRUE(channel->try_put(int(i)));
+    for (int next = 0; const Waiter<int>& getter : getters) EXPECT_EQ(getter.item, next++);
 }
 
 TEST(Channel, close_drains_and_fails_waiters) {

@@ -1,5 +1,7 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <atomic>
 #include <thread>
 
 #include "fake_model.h"
@@ -61,30 +63,35 @@ TEST(EngineThread, serves_several_models_in_turn) {
 }
 
 TEST(EngineThread, models_share_its_time_evenly_however_long_their_steps_take) {
-    std::atomic<int> slow_steps = 0;
-    std::atomic<int> quick_steps = 0;
-    const auto stepping = [](std::atomic<int>& steps, int milliseconds) {
+    // What a step really took: on a busy machine a sleep of 2 ms may well take 20.
+    std::atomic<double> slow_seconds = 0;
+    std::atomic<double> quick_seconds = 0;
+    std::atomic<double> longest = 0;
+    const auto stepping = [&longest](std::atomic<double>& seconds, int milliseconds) {
         auto model = std::make_shared<FakeModel>();
         auto cache = std::make_shared<FakeCache>();
         cache->cells = kOptions.cells;
-        cache->before_step = [&steps, milliseconds]() -> Result<void> {
-            ++steps;
+        cache->before_step = [&seconds, &longest, milliseconds]() -> Result<void> {
+            const auto start = Clock::now();
             std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds));
+            const double took = seconds_between(start, Clock::now());
+            seconds = seconds + took;
+            longest = std::max(longest.load(), took);
             return {};
         };
         auto context = model->make_context(std::move(cache), kOptions.rows_per_step);
         return std::make_shared<Scheduler>(std::move(model), std::move(context), kOptions);
     };
-    const auto slow = stepping(slow_steps, 20);
-    const auto quick = stepping(quick_steps, 2);
+    const auto slow = stepping(slow_seconds, 20);
+    const auto quick = stepping(quick_seconds, 2);
     ASSERT_TRUE(EngineThread::of_process().add(slow));
     ASSERT_TRUE(EngineThread::of_process().add(quick));
     const auto long_one = ask(*slow, 30);
     const auto short_one = ask(*quick, 50);
     EXPECT_TRUE(short_one->finish(Deadline::after(60)));
-    // Fifty steps of two milliseconds are five of twenty; one by one it would be fifty.
-    EXPECT_LT(slow_steps, 25);
-    EXPECT_GE(quick_steps, 50);
+    // Taking turns step by step, the slow one would have ten times the other's.
+    EXPECT_LT(slow_seconds, 3 * quick_seconds + 2 * longest);
+    EXPECT_GE(quick_seconds, 50 * 0.002);
     EXPECT_TRUE(long_one->finish(Deadline::after(60)));
     EngineThread::of_process().remove(slow);
     EngineThread::of_process().remove(quick);
