@@ -249,7 +249,9 @@ def shared(bench: Bench) -> None:
 
 
 def asyncio_wakes(bench: Bench) -> None:
-    count = 20 if bench.quick else 1000
+    # Short rounds, many of them: how deeply the cores sleep changes within seconds, and with it what any
+    # wake-up costs, up to fourfold.
+    count = 20 if bench.quick else 100
     bench.compare(
         "asyncio_wake",
         [
@@ -259,6 +261,7 @@ def asyncio_wakes(bench: Bench) -> None:
         title="Waking an asyncio task from another interpreter",
         unit="µs",
         better="lower",
+        rounds=61,
         goals=[
             Goal(
                 "put, to the task in await q.aget()",
