@@ -1,7 +1,9 @@
 """Decoding: 1 to 32 sequences here, in an interpreter each, in llama-batched-bench and in llama-server."""
 
+import random
 import time
-from concurrent.futures import wait
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -51,9 +53,9 @@ class Sides:
         }
         self._separate = self._options | {"context_length": CONTEXT // sequences, "kv_unified": False}
         self.model = bench.enter(syncyte.Model(path, **self._options))
-        bench.enter(syncyte.Model(path, **self._separate))
+        self.separate = bench.enter(syncyte.Model(path, **self._separate))
         self._pool = bench.enter(syncyte.InterpreterPool(sequences))
-        self._servers = {
+        self.servers = {
             name: bench.enter(
                 llama_server(path, sequences=sequences, threads=threads, context=CONTEXT, flags=flags)
             )
@@ -68,7 +70,7 @@ class Sides:
             Contestant(LIMIT, partial(self._limit, sequences, [])),
             Contestant(f"{LIMIT} -kvu", partial(self._limit, sequences, ["-kvu"])),
         ]
-        for name, server in self._servers.items():
+        for name, server in self.servers.items():
             sides.append(Contestant(name, partial(self._over_http, server, sequences)))
         return sides
 
@@ -119,6 +121,8 @@ def run(bench: Bench) -> None:
                 parts = Sides(sides, path, max(levels), bench.threads, 48 if size == "1b" else 96)
                 for count, rounds in levels.items():
                     compared[count] = decode(bench, parts, size, count, rounds)
+                if not few or bench.quick:
+                    mixed(bench, parts)
         gain(bench, size, compared[TOGETHER], compared[1])
 
 
@@ -149,6 +153,44 @@ def goals() -> list[Goal]:
     stock, unified = SERVERS
     pairs = [(UNIFIED, f"{LIMIT} -kvu"), (UNIFIED, unified), (SEPARATE, LIMIT), (SEPARATE, stock)]
     return [Goal(ours, at_least=0.95, of=peer) for ours, peer in pairs]
+
+
+def mixed(bench: Bench, sides: Sides) -> None:
+    """Clients that ask one thing after another, of many lengths: somebody joins in every other step."""
+    clients, asked = 16, 3
+    turn = iter(range(1_000_000))
+
+    def rate(generate: Callable[[str, int], object]) -> float:
+        seed = next(turn) * 1000
+        choose = random.Random(1)  # the same lengths for everybody
+        requests = [
+            (words(choose.randint(8, 48), seed + index), choose.randint(16, 64))
+            for index in range(clients * asked)
+        ]
+        started = time.perf_counter()
+        with ThreadPoolExecutor(clients) as threads:
+            for _ in threads.map(lambda request: generate(*request), requests):
+                pass
+        return sum(tokens for _, tokens in requests) / (time.perf_counter() - started)
+
+    def ours(model: syncyte.Model) -> Callable[[str, int], object]:
+        return lambda prompt, tokens: model.generate(
+            prompt, max_tokens=tokens, temperature=0.0, ignore_eos=True
+        )
+
+    bench.compare(
+        "mixed",
+        [
+            Contestant(UNIFIED, partial(rate, ours(sides.model)), ours=True),
+            Contestant(SEPARATE, partial(rate, ours(sides.separate)), ours=True),
+            *(Contestant(name, partial(rate, server.generate)) for name, server in sides.servers.items()),
+        ],
+        title=f"{clients} clients, {asked} requests each, prompts and answers of mixed lengths: answers",
+        unit="tok/s",
+        better="higher",
+        reference="llama-server",
+        rounds=5,
+    )
 
 
 def gain(bench: Bench, size: str, together: Comparison, one: Comparison) -> None:
