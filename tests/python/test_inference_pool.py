@@ -125,4 +125,4 @@ def test_the_model_goes_with_the_pool(tmp_path: Path, tiny_model: Path) -> None:
     with syncyte.InferencePool(2, own) as pool:
         pool.execute("hello", **OPTIONS)
         assert _core._open_models() == 2
-    assert wait_until(lambda: _core._open_models() == 1)
+    assert wait_until(lambda: _core._open_models() == 1, 30), _core._open_models()

@@ -89,9 +89,12 @@ def test_nothing_moves_while_no_core_is_idle(
 @pytest.mark.usefixtures("idle")
 def test_a_function_that_becomes_cheap_comes_back(pool: syncyte.InterpreterPool) -> None:
     fn = syncyte.isolate(pool=pool, threshold=0.02)(tasks.burn)
-    while fn.stats()["moved"] == 0:
+    end = time.monotonic() + 60
+    while fn.stats()["moved"] == 0 and time.monotonic() < end:
         fn(2_000_000)
-    for _ in range(60):
+    assert fn.stats()["moved"] > 0
+    # On a busy machine its way there and back may be dear for a while.
+    while fn.stats()["where"] == "interpreter" and time.monotonic() < end:
         fn(1)
     assert fn.stats()["where"] == "in place"
 

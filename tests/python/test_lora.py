@@ -189,7 +189,8 @@ def test_it_goes_with_its_last_user(model: syncyte.Model, loras: list[Path]) -> 
         greedy(model, one)
     assert _core._open_adapters() == 1
     del two
-    assert sum(1 for _ in stream) > 10
+    assert all(stream)  # as many pieces as the reader's pace makes of it
+    assert len(stream.completion.tokens) == 300
     del stream
     gc.collect()
     assert wait_until(lambda: _core._open_adapters() == 0)
