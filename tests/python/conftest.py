@@ -11,6 +11,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 from tiny_gguf import write_tiny_gguf
 
+# The tests look at plain text of the usual width, whatever the machine is set to.
+for _name in ("FORCE_COLOR", "NO_COLOR", "CLICOLOR_FORCE", "PYTHON_COLORS", "COLUMNS", "LINES"):
+    os.environ.pop(_name, None)
+
 # The same examples each time, and no limit to how long they take: a run does not fail by chance.
 # SYNCYTE_TEST_RANDOM=1 draws new ones.
 settings.register_profile(

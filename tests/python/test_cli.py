@@ -71,13 +71,15 @@ def test_a_wrong_command_line_says_what_is_wrong(
     assert captured.out == ""
 
 
-def test_a_closed_standard_output_leaves_no_traceback() -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_closed_standard_output_leaves_no_traceback(unbuffered: str) -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)
     done = subprocess.run(
         [sys.executable, "-m", "syncyte.cli", "run", "--help"],
         stdout=write_end,
         stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
         timeout=60,
         check=False,
     )

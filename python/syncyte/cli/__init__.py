@@ -61,8 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        status = _dispatch(given)
-        sys.stdout.flush()
+        try:
+            status = _dispatch(given)
+        finally:  # --help leaves by SystemExit
+            sys.stdout.flush()
     except BrokenPipeError:
         return reader_left()
     except KeyboardInterrupt:
