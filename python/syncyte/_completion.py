@@ -262,7 +262,8 @@ class ModelStats(_Record):
     ``running``: requests that each step computes; ``waiting``: not begun yet; ``paused``: begun, and
     waiting to go on. ``cells`` in all: ``used_cells`` and ``free_cells``; of the used ones ``shared_cells``
     serve more than one sequence, ``pinned_cells`` are those of pinned prefixes. ``kept_cells`` are of
-    nobody who runs, and leave when room is needed. Since the model was opened: ``evictions`` (times that
+    nobody who runs, and leave when room is needed; of long texts that left, ``parked_tokens`` are saved
+    outside the cache, and come back for those who begin with them. Since the model was opened: ``evictions`` (times that
     cells left for want of room), ``pauses``, ``reused_tokens`` (of prompts, computed before),
     ``drafted_tokens`` (guessed ahead of answers), ``accepted_tokens`` (those of them that were right),
     ``computed_tokens``, ``steps``, and how long these took: ``busy_microseconds``, of them
@@ -280,6 +281,7 @@ class ModelStats(_Record):
         "pinned_cells",
         "free_cells",
         "kept_cells",
+        "parked_tokens",
         "evictions",
         "pauses",
         "reused_tokens",
@@ -302,6 +304,7 @@ class ModelStats(_Record):
     pinned_cells: int
     free_cells: int
     kept_cells: int
+    parked_tokens: int
     evictions: int
     pauses: int
     reused_tokens: int

@@ -232,6 +232,31 @@ void LlamaContext::fork(SequenceId from, SequenceId to, Position length) {
     llama_memory_seq_cp(llama_get_memory(context_), from, to, 0, length);
 }
 
+std::vector<std::uint8_t> LlamaContext::save(SequenceId sequence) {
+    if (!rpc_.empty()) return {};  // the cells are on another machine
+    const LlamaGuard guard;
+    std::vector<std::uint8_t> state;
+    try {
+        state.resize(llama_state_seq_get_size(context_, sequence));
+        state.resize(llama_state_seq_get_data(context_, state.data(), state.size(), sequence));
+    } catch (const std::exception&) {
+        state.clear();
+    }
+    return state;
+}
+
+bool LlamaContext::restore(SequenceId sequence, std::span<const std::uint8_t> state) {
+    const LlamaGuard guard;
+    std::size_t restored = 0;
+    try {
+        restored = llama_state_seq_set_data(context_, state.data(), state.size(), sequence);
+    } catch (const std::exception&) {
+        restored = 0;
+    }
+    if (restored == 0) llama_memory_seq_rm(llama_get_memory(context_), sequence, -1, -1);
+    return restored > 0;
+}
+
 void LlamaContext::rename(SequenceId from, SequenceId to) {
     llama_memory_t memory = llama_get_memory(context_);
     llama_memory_seq_cp(memory, from, to, -1, -1);

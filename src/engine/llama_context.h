@@ -31,6 +31,8 @@ class LlamaContext final : public Context {
     void erase(SequenceId sequence, Position from) override;
     void fork(SequenceId from, SequenceId to, Position length) override;
     bool gather(SequenceId sequence, Position from) override;
+    std::vector<std::uint8_t> save(SequenceId sequence) override;
+    bool restore(SequenceId sequence, std::span<const std::uint8_t> state) override;
     void rename(SequenceId from, SequenceId to) override;
     [[nodiscard]] bool can_fork() const override { return can_rewind_ && !separate_; }
     [[nodiscard]] bool can_rewind() const override { return can_rewind_; }

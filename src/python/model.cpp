@@ -352,6 +352,7 @@ PyObject* model_stats(PyObject* object, PyObject*) {
         {"pinned_cells", stats.cell_use.pinned},
         {"free_cells", stats.cell_use.free},
         {"reserved_cells", stats.reserved_cells},
+        {"parked_tokens", static_cast<std::int64_t>(stats.parked_tokens)},
         {"kept_cells", stats.kept_cells},
         {"evictions", static_cast<std::int64_t>(stats.evictions)},
         {"pauses", static_cast<std::int64_t>(stats.pauses)},

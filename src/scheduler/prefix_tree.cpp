@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "scheduler/common_beginning.h"
 
 namespace syncyte {
 
@@ -12,6 +13,14 @@ namespace {
 // Shorter common beginnings are not worth a dependency: a begin-of-sequence token and an article would tie
 // every sequence to every other.
 constexpr std::size_t kLeastShared = 16;
+
+// Fewer tokens, of a text whose beginning stays, are computed anew nearly as fast as a copy of the whole text
+// is made and brought back.
+constexpr std::size_t kLeastParked = 128;
+
+// Steps after which what ended, and nobody has begun with, leaves the cache: those who go on with it at once
+// find it there.
+constexpr std::uint64_t kLinger = 8;
 
 // What a paused sequence gives up at once: whoever needs one cell soon needs the next.
 constexpr std::int32_t kShrinkStep = 32;
@@ -23,17 +32,13 @@ std::int32_t unproven_limit(std::int32_t cells) {
     return std::min(cells / 4, std::max(cells / 16, kAlways));
 }
 
-std::size_t common(std::span<const Token> a, std::span<const Token> b) {
-    return static_cast<std::size_t>(std::ranges::mismatch(a, b).in1 - a.begin());
-}
-
 // The last token is computed anew: its logits are needed.
 std::span<const Token> but_last(std::span<const Token> tokens) { return tokens.first(tokens.size() - 1); }
 
 }  // namespace
 
 PrefixTree::PrefixTree(Context& context, std::int32_t sequences, std::int32_t cells, Sharing sharing)
-    : context_(context), cells_(cells), sharing_(sharing) {
+    : context_(context), cells_(cells), sharing_(sharing), parked_(static_cast<std::size_t>(cells)) {
     for (SequenceId id = sequences; id-- > 0;) free_ids_.push_back(id);
 }
 
@@ -42,7 +47,7 @@ PrefixTree::Match PrefixTree::longest(const Wanted& wanted) const {
     if (sharing_ == Sharing::kNo) return best;
     for (const auto& node : nodes_) {
         if (node->salt != wanted.salt) continue;
-        const std::size_t length = common(but_last(wanted.tokens), node->tokens);
+        const std::size_t length = common_beginning(but_last(wanted.tokens), node->tokens);
         if (length >= kLeastShared && length > best.length) best = {node.get(), length};
     }
     // Of what that one shares itself, the owner is the parent.
@@ -57,7 +62,7 @@ bool PrefixTree::worth_waiting(const Wanted& wanted) const {
     const std::size_t now = longest(wanted).length;
     return std::ranges::any_of(nodes_, [&](const auto& node) {
         if (node->planned.empty() || node->salt != wanted.salt) return false;
-        const std::size_t soon = common(but_last(wanted.tokens), node->planned);
+        const std::size_t soon = common_beginning(but_last(wanted.tokens), node->planned);
         return soon >= kLeastShared && soon > now && node->tokens.size() < node->planned.size();
     });
 }
@@ -70,7 +75,8 @@ PrefixTree::Node* PrefixTree::held(std::uint64_t hold) const {
 
 PrefixTree::Node* PrefixTree::begin(const Wanted& wanted) {
     if (Node* node = held(wanted.hold)) return resume(node, wanted);
-    const Match match = longest(wanted);
+    Match match = longest(wanted);
+    if (bring_back(wanted, match)) match = longest(wanted);
     const auto cells = static_cast<std::int32_t>(wanted.tokens.size() - match.length);
     if (!make_room(cells, wanted.headroom, NewId::kYes, match)) return nullptr;
     auto node = std::make_unique<Node>();
@@ -91,6 +97,45 @@ PrefixTree::Node* PrefixTree::begin(const Wanted& wanted) {
     running_cells_ += cells;
     nodes_.push_back(std::move(node));
     return nodes_.back().get();
+}
+
+// A copy of a leaf that is about to leave, if many enough of its tokens leave with it: those from the ones on
+// that `first`, itself or an ancestor, does not share. A text that is saved is saved as a whole.
+void PrefixTree::park(const Node& leaf, const Node& first) {
+    const std::size_t least = first.shared == 0 ? kLeastShared : kLeastParked;
+    if (closed_ || leaf.tokens.size() < first.shared + least) return;
+    if (parked_.covers(leaf.tokens, leaf.salt)) return;
+    std::vector<std::uint8_t> state = context_.save(leaf.id);
+    if (!state.empty()) parked_.add({.tokens = leaf.tokens, .salt = leaf.salt, .state = std::move(state)});
+}
+
+// Puts a text that had left into the cache again, if it begins as wanted, and far further than the match, and
+// there is room for it and for the rest of what is wanted.
+bool PrefixTree::bring_back(const Wanted& wanted, const Match& match) {
+    const std::span<const Token> tokens = but_last(wanted.tokens);
+    auto text = parked_.take(tokens, wanted.salt,
+                             match.length + (match.node == nullptr ? kLeastShared : kLeastParked));
+    if (!text) return false;
+    const std::size_t length = common_beginning(tokens, text->tokens);
+    const auto cells = static_cast<std::int32_t>(text->tokens.size());
+    const auto rest = static_cast<std::int32_t>(wanted.tokens.size() - length);
+    if (make_room(cells, rest + wanted.headroom, NewId::kYes, match)) {
+        auto node = std::make_unique<Node>();
+        node->id = take_id();
+        if (context_.restore(node->id, text->state)) {
+            node->tokens = std::move(text->tokens);
+            node->salt = std::move(text->salt);
+            node->cells = cells;
+            node->last_used = ++clock_;
+            node->proven = true;
+            kept_cells_ += cells;
+            nodes_.push_back(std::move(node));
+            return true;
+        }
+        free_ids_.push_back(node->id);
+    }
+    parked_.add(std::move(*text));
+    return false;
 }
 
 // Where neighbours are wanted: the free id that is nearest to those who run.
@@ -168,6 +213,7 @@ std::vector<std::span<const Token>> PrefixTree::texts(const Node* besides) const
     for (const auto& node : nodes_) {
         if (node.get() != besides && node->salt == besides->salt) found.emplace_back(node->tokens);
     }
+    parked_.list(besides->salt, found);
     return found;
 }
 
@@ -190,16 +236,27 @@ bool PrefixTree::make_room(std::int32_t cells, std::int32_t headroom, NewId id, 
 bool PrefixTree::evict() { return evict_leaf(nullptr) || trim_unneeded({}) || shrink_held({}, kShrinkStep); }
 
 // The leaf that has not been used for longest.
-bool PrefixTree::evict_leaf(const Node* spared) {
+PrefixTree::Node* PrefixTree::oldest_leaf(const Node* spared) const {
     Node* oldest = nullptr;
     for (const auto& node : nodes_) {
         if (node->running || node->pinned || node->hold != 0) continue;
         if (node->children > 0 || node.get() == spared) continue;
         if (oldest == nullptr || node->last_used < oldest->last_used) oldest = node.get();
     }
-    if (oldest == nullptr) return false;
+    return oldest;
+}
+
+bool PrefixTree::evict_leaf(const Node* spared) {
+    Node* leaf = oldest_leaf(spared);
+    if (leaf == nullptr) return false;
+    // Its ancestors follow it soon, where they have no other child.
+    const Node* first = leaf;
+    while (first->parent != nullptr && first->parent->children == 1 && !first->parent->running) {
+        first = first->parent;
+    }
+    park(*leaf, *first);
     ++evictions_;
-    remove(oldest);
+    remove(leaf);
     return true;
 }
 
@@ -279,6 +336,7 @@ void PrefixTree::stop(Node* node) {
     node->cells = static_cast<std::int32_t>(node->tokens.size() - node->shared);
     kept_cells_ += node->cells;
     node->last_used = ++clock_;
+    node->idle_since = steps_;
 }
 
 void PrefixTree::end(Node* node) {
@@ -318,21 +376,40 @@ void PrefixTree::unpin(Node* node) {
     node->last_used = ++clock_;
 }
 
+// Nobody has begun with it.
+bool PrefixTree::unproven(const Node& node) {
+    return !node.running && !node.proven && !node.pinned && node.hold == 0 && node.children == 0;
+}
+
+void PrefixTree::tidy() {
+    ++steps_;
+    if (sharing_ == Sharing::kNo) return;
+    const auto left = std::ranges::find_if(nodes_, [this](const auto& node) {
+        return unproven(*node) && node->shared == 0 && steps_ - node->idle_since > kLinger;
+    });
+    if (left == nodes_.end()) return;
+    park(**left, **left);
+    remove(left->get());
+}
+
 void PrefixTree::bound_unproven() {
-    const auto unproven = [](const auto& node) {
-        return !node->running && !node->proven && !node->pinned && node->hold == 0 && node->children == 0;
-    };
     while (true) {
         std::int32_t cells = 0;
         Node* oldest = nullptr;
         for (const auto& node : nodes_) {
-            if (!unproven(node)) continue;
+            if (!unproven(*node)) continue;
             cells += node->cells;
             if (oldest == nullptr || node->last_used < oldest->last_used) oldest = node.get();
         }
         if (cells <= unproven_limit(cells_) || oldest == nullptr) return;
+        park(*oldest, *oldest);
         remove(oldest);
     }
+}
+
+void PrefixTree::close() {
+    closed_ = true;
+    parked_.clear();
 }
 
 void PrefixTree::clear() {
@@ -340,8 +417,8 @@ void PrefixTree::clear() {
         node->pinned = false;
         node->hold = 0;
     }
-    while (evict_leaf(nullptr)) {
-    }
+    while (Node* leaf = oldest_leaf(nullptr)) remove(leaf);
+    parked_.clear();
 }
 
 PrefixTree::Cells PrefixTree::cells() const {

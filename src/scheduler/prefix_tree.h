@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "engine/model.h"
+#include "scheduler/parked_texts.h"
 
 namespace syncyte {
 
@@ -18,6 +19,7 @@ namespace syncyte {
 //
 // A sequence takes cells as it grows. When there are none left, least recently used leaves leave first, then
 // parts that nobody shares, then the ends of sequences that are paused. Running and pinned ones never leave.
+// Of long leaves a copy stays outside the cache, and comes back when somebody begins with them.
 // The engine thread only.
 class PrefixTree {
   public:
@@ -36,7 +38,8 @@ class PrefixTree {
         std::size_t needed = 0;  // first tokens that it or its children share; as of note_needed()
         bool running = false;
         bool pinned = false;
-        bool proven = false;  // somebody has begun with it
+        bool proven = false;           // somebody has begun with it
+        std::uint64_t idle_since = 0;  // step that it ended in
     };
 
     // What a sequence begins with, and what it needs.
@@ -89,11 +92,17 @@ class PrefixTree {
     void pin(Node* node);
     void unpin(Node* node);
 
+    // For each step: takes a text out of the cache, saved, that ended some steps ago and that nobody has
+    // begun with, since attention goes past all cells in use.
+    void tidy();
+
     // Gives those who run ids that follow each other, where the context wants that.
     void close_gaps();
 
     // Lets the one go that would go first, with any of its cells. False: nothing may go.
     bool evict();
+    // The context is not to be used any more but for erasing: nothing is saved from now on.
+    void close();
     // Forgets everything that does not run.
     void clear();
 
@@ -104,6 +113,8 @@ class PrefixTree {
     // Times that something left to make room.
     [[nodiscard]] std::uint64_t evictions() const { return evictions_; }
     [[nodiscard]] Cells cells() const;
+    // Of texts that left and can be brought back.
+    [[nodiscard]] std::size_t parked_tokens() const { return parked_.tokens(); }
 
   private:
     struct Match {
@@ -126,6 +137,10 @@ class PrefixTree {
     [[nodiscard]] SequenceId take_id();
     enum class NewId : bool { kNo, kYes };
     bool make_room(std::int32_t cells, std::int32_t headroom, NewId id, const Match& spared);
+    void park(const Node& leaf, const Node& first);
+    [[nodiscard]] static bool unproven(const Node& node);
+    bool bring_back(const Wanted& wanted, const Match& match);
+    [[nodiscard]] Node* oldest_leaf(const Node* spared) const;
     bool evict_leaf(const Node* spared);
     bool trim_unneeded(const Match& spared);
     bool shrink_held(const Match& spared, std::int32_t cells);
@@ -137,11 +152,14 @@ class PrefixTree {
     Context& context_;
     const std::int32_t cells_;
     const Sharing sharing_;
+    ParkedTexts parked_;
+    bool closed_ = false;
     std::vector<SequenceId> free_ids_;
     std::vector<std::unique_ptr<Node>> nodes_;
     std::int32_t running_cells_ = 0;
     std::int32_t kept_cells_ = 0;
     std::uint64_t clock_ = 0;
+    std::uint64_t steps_ = 0;
     std::uint64_t last_hold_ = 0;
     std::uint64_t evictions_ = 0;
 };

@@ -95,6 +95,7 @@ bool Scheduler::step() {
     drop_ended();
     admit();
     secure_cells();
+    tree_.tidy();
     tree_.close_gaps();
     choose_adapter();
     draft();
@@ -354,6 +355,7 @@ void Scheduler::fail_all(const Error& error) {
         --open_;
         request->fail(error);
     }
+    tree_.close();
     for (const auto& sequence : waiting_) fail(*sequence, error);
     for (const auto& sequence : running_) fail(*sequence, error);
     waiting_.clear();
@@ -377,6 +379,7 @@ void Scheduler::publish_stats() {
               .kept_cells = tree_.kept_cells(),
               .cells = options_.cells,
               .cell_use = tree_.cells(),
+              .parked_tokens = tree_.parked_tokens(),
               .threads = context_->threads(),
               .steps = steps_,
               .rows = rows_done_,

@@ -44,7 +44,8 @@ struct SchedulerStats {
     std::int32_t kept_cells = 0;      // of those who ended or pause, for others to begin with
     std::int32_t cells = 0;           // in all
     PrefixTree::Cells cell_use;
-    std::int32_t threads = 0;  // of the last step
+    std::uint64_t parked_tokens = 0;  // of texts that left the cache, saved outside it
+    std::int32_t threads = 0;         // of the last step
     std::uint64_t steps = 0;
     std::uint64_t rows = 0;             // tokens computed
     std::uint64_t reused_tokens = 0;    // of prompts, taken from what others had computed

@@ -403,3 +403,19 @@ def test_weights_go_when_the_last_pin_is_gone(tmp_path: Path) -> None:
     prefix.close()
     del prefix
     assert wait_until(lambda: syncyte._core._open_models() == before)
+
+
+def test_long_prompts_come_back(tmp_path: Path) -> None:
+    """What is too long to be kept unasked is saved outside the cache: the same text, without computing it."""
+    path = write_tiny_gguf(tmp_path / "m.gguf", context_length=1024)
+    with syncyte.Model(path, threads=1, max_sequences=3) as model:
+        prompts = [[(7 * i + 13 * i * i + 5 * k) % 256 for i in range(400)] for k in range(4)]
+        first = [model.generate(p, max_tokens=8, temperature=0, ignore_eos=True) for p in prompts]
+        assert [c.usage.reused_tokens for c in first] == [0, 0, 0, 0]
+        assert model.stats().parked_tokens > 1200
+        for _ in range(2):
+            again = [model.generate(p, max_tokens=8, temperature=0, ignore_eos=True) for p in prompts]
+            assert [c.usage.reused_tokens for c in again] == [399] * 4
+            assert [c.tokens for c in again] == [c.tokens for c in first]
+        other = model.generate(prompts[0], max_tokens=8, temperature=0, ignore_eos=True, cache_salt="other")
+        assert other.usage.reused_tokens == 0

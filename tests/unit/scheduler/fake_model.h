@@ -33,6 +33,9 @@ struct FakeCache {
     bool separate = false;  // each sequence has a part of its own: nothing is shared
     int passes = 0;         // of the last step
     int renamed = 0;
+    std::vector<std::pair<std::vector<Token>, AppliedAdapter>> saved;
+    bool can_restore = true;
+    int restored = 0;
     std::uint64_t next_place = 0;
     int gathered = 0;
     std::function<Result<void>()> before_step = [] { return Result<void>{}; };
@@ -164,6 +167,25 @@ class FakeContext final : public Context {
             *place = cache_->next_place++;
         }
         ++cache_->gathered;
+        return true;
+    }
+
+    std::vector<std::uint8_t> save(SequenceId sequence) override {
+        check(cache_->sequences.contains(sequence), "a sequence that is there");
+        cache_->saved.push_back({cache_->sequences[sequence], cache_->computed_with[sequence]});
+        return std::vector<std::uint8_t>(cache_->saved.size());  // its length is the number
+    }
+
+    bool restore(SequenceId sequence, std::span<const std::uint8_t> state) override {
+        check(!cache_->sequences.contains(sequence), "an id that is free");
+        const auto& [tokens, adapter] = cache_->saved.at(state.size() - 1);
+        if (!cache_->can_restore || cache_->used() + std::ssize(tokens) > cache_->cells) return false;
+        cache_->sequences[sequence] = tokens;
+        cache_->computed_with[sequence] = adapter;
+        for (std::size_t i = 0; i < tokens.size(); ++i) {
+            cache_->places[sequence].push_back(cache_->next_place++);
+        }
+        ++cache_->restored;
         return true;
     }
 

@@ -232,6 +232,112 @@ TEST_F(SchedulingTest, models_that_cannot_fork_pause_as_well) {
     EXPECT_EQ(refused.error().code, ErrorCode::kInvalidArgument);
 }
 
+class ParkingTest : public SchedulingTest {
+  protected:
+    static constexpr SchedulerOptions kOptions{
+        .max_sequences = 2, .context_length = 512, .cells = 1024, .rows_per_step = 64};
+
+    // How many tokens of the prompt were not computed.
+    std::int32_t ask_again(const std::string& prompt, int count = 4) {
+        const Ref<Request> request = submit(prompt, count);
+        run();
+        const RequestProgress found = done(request);
+        EXPECT_EQ(found.text, expected(prompt, count));
+        return found.outcome ? found.outcome->reused_tokens : -1;
+    }
+};
+
+TEST_F(ParkingTest, a_long_prompt_asked_again_comes_back) {
+    make(kOptions);
+    const std::string prompt = long_prefix(400);
+    EXPECT_EQ(ask_again(prompt), 0);
+    EXPECT_EQ(scheduler_->stats().kept_cells, 0);
+    EXPECT_EQ(scheduler_->stats().parked_tokens, 403U);
+    EXPECT_EQ(ask_again(prompt), 399);
+    EXPECT_EQ(cache_->restored, 1);
+    EXPECT_EQ(ask_again(prompt + "and more"), 400);
+    EXPECT_EQ(cache_->restored, 1);  // it is in the cache
+    expect_empty();
+}
+
+TEST_F(ParkingTest, many_long_histories_come_back_in_turn) {
+    make(kOptions);
+    std::vector<std::string> texts;
+    for (char name = 'a'; name < 'd'; ++name) texts.push_back(std::string(1, name) + long_prefix(300));
+    for (int turn = 0; turn < 4; ++turn) {
+        for (std::string& text : texts) {
+            text += "said" + std::string(20, static_cast<char>('a' + turn));
+            const std::int32_t reused = ask_again(text);
+            EXPECT_GE(reused, turn > 0 ? 300 : 0);
+        }
+    }
+    EXPECT_LE(scheduler_->stats().parked_tokens, 1024U);
+    expect_empty();
+}
+
+TEST_F(ParkingTest, what_cannot_come_back_is_computed_anew) {
+    make(kOptions);
+    const std::string prompt = long_prefix(400);
+    ask_again(prompt);
+    cache_->can_restore = false;
+    EXPECT_EQ(ask_again(prompt), 0);
+    EXPECT_EQ(cache_->restored, 0);
+    cache_->can_restore = true;
+    EXPECT_EQ(ask_again(prompt), 399);
+    expect_empty();
+}
+
+TEST_F(ParkingTest, short_ends_of_what_stays_are_not_parked) {
+    make(kOptions);
+    const auto prefix = submit_prefix(long_prefix(200), Purpose::kPinnedPrefix);
+    run();
+    for (char name = 'a'; name < 'p'; ++name) {
+        EXPECT_EQ(ask_again(long_prefix(200) + std::string(60, name)), 200);
+    }
+    EXPECT_TRUE(cache_->saved.empty());
+    prefix->cancel();
+    run();
+    expect_empty();
+}
+
+TEST_F(ParkingTest, what_ended_lingers_for_some_steps) {
+    make(kOptions);
+    const Ref<Request> busy = submit("busy", 100);
+    const std::string prompt = long_prefix(100);
+    const Ref<Request> first = submit(prompt, 4);
+    while (!first->finish(Deadline::now())) scheduler_->step();
+    for (int i = 0; i < 4; ++i) scheduler_->step();
+    EXPECT_TRUE(cache_->saved.empty());
+    for (int i = 0; i < 8; ++i) scheduler_->step();
+    EXPECT_EQ(cache_->saved.size(), 1U);
+    EXPECT_EQ(scheduler_->stats().kept_cells, 0);
+    EXPECT_EQ(ask_again(prompt), 99);
+    EXPECT_EQ(done(busy).text, expected("busy", 100));
+    expect_empty();
+}
+
+TEST_F(ParkingTest, another_salt_gets_nothing) {
+    make(kOptions);
+    const std::string prompt = long_prefix(400);
+    ask_again(prompt);
+    RequestOptions options = ask(prompt, 4);
+    options.cache_salt = "tenant";
+    const Ref<Request> request = submit(std::move(options));
+    run();
+    EXPECT_EQ(done(request).outcome->reused_tokens, 0);
+    EXPECT_EQ(cache_->restored, 0);
+}
+
+TEST_F(ParkingTest, nothing_is_saved_of_a_context_that_failed) {
+    make(kOptions);
+    const Ref<Request> request = submit(long_prefix(400), 50);
+    for (int i = 0; i < 20; ++i) scheduler_->step();
+    scheduler_->fail_all(Error(ErrorCode::kModel, "it broke"));
+    EXPECT_FALSE(request->finish(Deadline::now()));
+    EXPECT_TRUE(cache_->saved.empty());
+    EXPECT_EQ(scheduler_->stats().parked_tokens, 0U);
+}
+
 // Each sequence has a part of the cache of its own.
 class SeparateTest : public SchedulingTest {
   protected:
@@ -499,7 +605,8 @@ TEST_F(SchedulingTest, a_pinned_prefix_stays_until_it_is_released) {
     }
     const auto later = submit(long_prefix() + "!", 3);
     run();
-    EXPECT_EQ(done(later).outcome->reused_tokens, 0) << "it left with the others";
+    EXPECT_EQ(done(later).outcome->reused_tokens, 100) << "it left, and came back";
+    EXPECT_GT(cache_->restored, 0);
     expect_empty();
 }
 

@@ -1,0 +1,67 @@
+#include "scheduler/parked_texts.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "scheduler/common_beginning.h"
+
+namespace syncyte {
+
+bool ParkedTexts::covers(std::span<const Token> tokens, std::string_view salt) {
+    const auto found = std::ranges::find_if(texts_, [&](const Text& text) {
+        return text.salt == salt && common_beginning(tokens, text.tokens) == tokens.size();
+    });
+    if (found == texts_.end()) return false;
+    found->last_used = ++clock_;
+    return true;
+}
+
+void ParkedTexts::add(Text text) {
+    for (std::size_t i = texts_.size(); i-- > 0;) {
+        const Text& other = texts_[i];
+        if (other.salt == text.salt && common_beginning(other.tokens, text.tokens) == other.tokens.size())
+            remove(i);
+    }
+    if (text.tokens.size() > most_) return;
+    while (tokens_ + text.tokens.size() > most_) {
+        remove(static_cast<std::size_t>(std::ranges::min_element(texts_, {}, &Text::last_used) -
+                                        texts_.begin()));
+    }
+    text.last_used = ++clock_;
+    tokens_ += text.tokens.size();
+    texts_.push_back(std::move(text));
+}
+
+std::optional<ParkedTexts::Text> ParkedTexts::take(std::span<const Token> tokens, std::string_view salt,
+                                                   std::size_t least) {
+    std::size_t best = texts_.size();
+    for (std::size_t i = 0; i < texts_.size(); ++i) {
+        if (texts_[i].salt != salt) continue;
+        const std::size_t length = common_beginning(tokens, texts_[i].tokens);
+        if (length < least) continue;
+        best = i;
+        least = length + 1;
+    }
+    if (best == texts_.size()) return std::nullopt;
+    return remove(best);
+}
+
+void ParkedTexts::list(std::string_view salt, std::vector<std::span<const Token>>& found) const {
+    for (const Text& text : texts_) {
+        if (text.salt == salt) found.emplace_back(text.tokens);
+    }
+}
+
+void ParkedTexts::clear() {
+    texts_.clear();
+    tokens_ = 0;
+}
+
+ParkedTexts::Text ParkedTexts::remove(std::size_t index) {
+    Text text = std::move(texts_[index]);
+    tokens_ -= text.tokens.size();
+    texts_.erase(texts_.begin() + static_cast<std::ptrdiff_t>(index));
+    return text;
+}
+
+}  // namespace syncyte
