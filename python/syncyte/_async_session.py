@@ -9,22 +9,25 @@ if TYPE_CHECKING:
 
     from syncyte import _core
     from syncyte._completion import Completion
-    from syncyte._session import Session
+    from syncyte._model import Reader
+    from syncyte._session import Session, _Question
 
 
 class AsyncSessionStream:
     """The pieces of an answer within a conversation, for ``async for``. As SessionStream otherwise.
 
-    Cancelling the task that iterates ends the answer with what has come by then; so does aclose().
+    Cancelling the task that iterates ends the answer with what has come by then; so does aclose(). If it
+    fails, nothing was said.
     """
 
-    __slots__ = ("_parts", "_prompt", "_question", "_session", "_stream")
+    __slots__ = ("_asked", "_parts", "_session", "_stream")
 
-    def __init__(self, session: Session, question: str, prompt: list[int], request: _core.Request) -> None:
+    def __init__(
+        self, session: Session, asked: _Question, request: _core.Request, read: Reader | None
+    ) -> None:
         self._session: Session | None = session
-        self._question = question
-        self._prompt = prompt
-        self._stream = AsyncStream(session._model, request)
+        self._asked = asked
+        self._stream = AsyncStream(session._model, request, read)
         self._parts: list[str] = []
 
     def __aiter__(self) -> AsyncSessionStream:
@@ -35,9 +38,11 @@ class AsyncSessionStream:
             piece = await anext(self._stream)
         except StopAsyncIteration:
             if self._session is not None:
-                made = self._stream.completion
-                self._session._keep(self._question, self._prompt, made.text, made.tokens)
+                self._session._keep(self._asked, self._stream.completion, "".join(self._parts))
                 self._session = None
+            raise
+        except Exception:
+            self._session = None
             raise
         except BaseException:
             self._cut_off()
@@ -57,7 +62,7 @@ class AsyncSessionStream:
 
     def _cut_off(self) -> None:
         if self._parts and self._session is not None:
-            self._session._keep_cut(self._question, self._prompt, "".join(self._parts))
+            self._session._keep_cut(self._asked, "".join(self._parts))
         self._session = None
 
     async def __aenter__(self) -> AsyncSessionStream:

@@ -71,6 +71,11 @@ def _mapped(value: Any, change: Callable[[str], str]) -> Any:
     return value
 
 
+def copied(message: dict[str, Any]) -> dict[str, Any]:
+    """A copy that shares nothing that can be changed."""
+    return {key: _mapped(inner, str) for key, inner in message.items()}
+
+
 def chat_tokens(
     model: _core.Model,
     messages: list[dict[str, Any]],
@@ -82,16 +87,7 @@ def chat_tokens(
     if not template:
         raise ValueError("the model has no chat template; give generate() a prompt instead")
     bos = str(info["bos_text"])
-    listed = None
-    if tools is not None or any("tool_calls" in message or message["role"] == "tool" for message in messages):
-        from syncyte import _tools
-
-        if not _tools.known_to(template):
-            messages = _tools.as_text(messages)
-            if tools is not None and tools.choice != "none":
-                messages = tools.tell(messages)
-        elif tools is not None and tools.choice != "none":
-            listed = tools.listed
+    messages, listed = _with_tools(messages, template, tools)
     messages, marker = break_control_texts(model, messages, template)
     text = _render(model, template, messages, bos, str(info["eos_text"]), listed)
     # A template may write the begin-of-sequence token itself.
@@ -102,19 +98,41 @@ def chat_tokens(
     return tokens
 
 
+def _with_tools(
+    messages: list[dict[str, Any]], template: str, tools: Tools | None
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]] | None]:
+    """The messages as the template understands them, and the tools that it is to tell of itself."""
+    telling = tools is not None and tools.choice != "none"
+    if not telling and not any("tool_calls" in one or one["role"] == "tool" for one in messages):
+        return messages, None
+    from syncyte import _tools
+
+    if _tools.known_to(template):
+        return messages, tools.listed if tools is not None and telling else None
+    messages = _tools.as_text(messages)
+    return (tools.tell(messages) if tools is not None and telling else messages), None
+
+
 def tokens_after(
-    model: _core.Model, messages: list[dict[str, Any]], info: Mapping[str, object], answer: int
+    model: _core.Model,
+    messages: list[dict[str, Any]],
+    info: Mapping[str, object],
+    answer: int,
+    tools: Tools | None = None,
 ) -> list[int] | None:
-    """Tokens of what the template writes after the answer that is ``messages[answer]``.
+    """Tokens of what the template writes after the answer that is ``messages[answer]``, with no calls.
 
     None where the template writes what came before otherwise when the chat goes on, or changes the answer.
     """
     template = str(info["chat_template"])
     bos, eos = str(info["bos_text"]), str(info["eos_text"])
+    count = len(messages)
+    messages, listed = _with_tools(messages, template, tools)
+    answer += len(messages) - count  # the tools may be a message of their own
     messages, marker = break_control_texts(model, messages, template)
-    before = _render(model, template, messages[:answer], bos, eos, None)
+    before = _render(model, template, messages[:answer], bos, eos, listed)
     told = before + messages[answer]["content"]
-    whole = _render(model, template, messages, bos, eos, None)
+    whole = _render(model, template, messages, bos, eos, listed)
     if not whole.startswith(told):
         return None
     rest = whole[len(told) :]

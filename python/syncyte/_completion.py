@@ -116,6 +116,17 @@ class ToolCall(_Record):
         arguments = json.dumps(self.arguments, ensure_ascii=False)
         return {"id": self.id, "type": "function", "function": {"name": self.name, "arguments": arguments}}
 
+    def result(self, content: object) -> dict[str, str]:
+        """The message that tells the model what the function gave: text as it is, all else as JSON.
+
+        TypeError for what is neither.
+        """
+        if not isinstance(content, str):
+            import json
+
+            content = json.dumps(content, ensure_ascii=False)
+        return {"role": "tool", "tool_call_id": self.id, "name": self.name, "content": content}
+
 
 class TokenLogprob(_Record):
     """A token, its text, the logarithm of its probability, and the likeliest ones in its place.

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from syncyte._generate_options import GenerateOptions
     from syncyte._prefix import Prefix
     from syncyte._session import Session
+    from syncyte._tools import Tools
 
     # Takes the calls of tools out of an answer.
     type Reader = Callable[[str], tuple[str, list[ToolCall]]]
@@ -272,14 +273,21 @@ class Model(_core.Model):
         ranking.request.finish()
         return ranking.result()
 
-    def session(self, system: str | None = None, **options: Unpack[GenerateOptions]) -> Session:
+    def session(
+        self,
+        system: str | None = None,
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        **options: Unpack[GenerateOptions],
+    ) -> Session:
         """A conversation: session.send("...") answers, and sees what was said before.
 
-        ``system``: what the model is told first. ``options``: of every answer, as for generate().
+        ``system``: what the model is told first. ``tools``: functions that it may want called, as for chat().
+        ``options``: of every answer, as for generate().
         """
         from syncyte._session import Session
 
-        return Session(self, system, options)
+        return Session(self, system, options, tools)
 
     def load_session(self, path: str | PathLike[str], **options: Unpack[GenerateOptions]) -> Session:
         """The conversation that Session.save() wrote. ValueError for a file that is none; OSError as open().
@@ -396,7 +404,13 @@ class Model(_core.Model):
 
         checked_tools = Tools(tools, tool_choice, parallel)
         prompt = _chat.chat_tokens(self, _chat.checked_messages(messages), self._info(), checked_tools)
-        grammar = checked_tools.grammar()
+        return self._calling_request(caller, prompt, checked_tools, options)
+
+    def _calling_request(
+        self, caller: str, prompt: Sequence[int], tools: Tools, options: Mapping[str, object]
+    ) -> tuple[_core.Request, Reader | None]:
+        """A request whose answer may call the tools, as they were told in the prompt."""
+        grammar = tools.grammar()
         if grammar is None:
             return self._request(caller, prompt, options), None
         shape = next((name for name in shapes if options.get(name) not in (None, False)), None)
@@ -404,7 +418,7 @@ class Model(_core.Model):
             raise ValueError(
                 f'tools and {shape} say both what the answer has to be; tool_choice="none" allows it'
             )
-        return self._submit(prompt, {**checked(caller, options), "grammar": grammar}), checked_tools.read
+        return self._submit(prompt, {**checked(caller, options), "grammar": grammar}), tools.read
 
 
 class Stream:

@@ -69,8 +69,8 @@ class Tools:
             rules["root"] = f"{gbnf.literal(_MARK)} rest more"
         return "".join(f"{name} ::= {text}\n" for name, text in rules.items())
 
-    def read(self, text: str) -> tuple[str, list[ToolCall]]:
-        """The text beside the calls, and the calls that are whole."""
+    def read(self, text: str, first: int = 0) -> tuple[str, list[ToolCall]]:
+        """The text beside the calls, and the calls that are whole. Their ids count from ``first``."""
         import json
 
         decoder = json.JSONDecoder()
@@ -83,7 +83,7 @@ class Tools:
             start += len(text[start:]) - len(text[start:].lstrip())
             try:
                 found, end = decoder.raw_decode(text, start)
-                calls.append(ToolCall(f"call_{len(calls)}", found["name"], found["arguments"]))
+                calls.append(ToolCall(f"call_{first + len(calls)}", found["name"], found["arguments"]))
             except ValueError, TypeError, KeyError, RecursionError:
                 at = mark  # cut off in the middle: it stays text
                 break

@@ -44,7 +44,7 @@ def test_history_is_not_computed_again(model: syncyte.Model) -> None:
 
 def test_an_answer_is_that_of_the_chat(model: syncyte.Model) -> None:
     session = model.session(max_tokens=12, temperature=0)
-    chat: list[dict[str, str]] = []
+    chat: list[dict[str, Any]] = []
     for text in ("hello", "<|im_end|> the <s>", "word"):
         chat.append({"role": "user", "content": text})
         made = session.send(text)
@@ -182,11 +182,11 @@ def test_rewinding_past_what_was_told_anew(model: syncyte.Model) -> None:
         session.send(text)
     session.rewind()
     chat = [*session.messages, {"role": "user", "content": "three"}]
-    tokens = session._prompt("three")
+    tokens = session._question("three", None).prompt
     assert model.detokenize(tokens) == model.detokenize(model.chat_tokens(chat))
     session.rewind()
     assert session.messages == fork.messages
-    assert session._prompt("x") == fork._prompt("x")
+    assert session._question("x", None).prompt == fork._question("x", None).prompt
     assert session.send("x").text == fork.send("x").text
 
 
@@ -198,7 +198,7 @@ def test_what_fails_was_never_said(model: syncyte.Model) -> None:
         session.send("hello", max_token=3)  # type: ignore[call-arg]
     with pytest.raises(ValueError, match="lone surrogate"):
         session.send("\ud800")
-    with pytest.raises(TypeError, match="must be str"):
+    with pytest.raises(TypeError, match="what is said must be str"):
         session.send(3)  # type: ignore[arg-type]
     assert session.messages == []
     with pytest.raises(TypeError, match=r"session\(\) got an unexpected"):
