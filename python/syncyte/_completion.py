@@ -273,11 +273,11 @@ class ModelStats(_Record):
     ``running``: requests that each step computes; ``waiting``: not begun yet; ``paused``: begun, and
     waiting to go on. ``cells`` in all: ``used_cells`` and ``free_cells``; of the used ones ``shared_cells``
     serve more than one sequence, ``pinned_cells`` are those of pinned prefixes. ``kept_cells`` are of
-    nobody who runs, and leave when room is needed; of long texts that left, ``parked_tokens`` are saved
-    outside the cache, and come back for those who begin with them. Since the model was opened: ``evictions`` (times that
-    cells left for want of room), ``pauses``, ``reused_tokens`` (of prompts, computed before),
-    ``drafted_tokens`` (guessed ahead of answers), ``accepted_tokens`` (those of them that were right),
-    ``computed_tokens``, ``steps``, and how long these took: ``busy_microseconds``, of them
+    nobody who runs, and leave when room is needed; of texts that left, ``parked_tokens`` are saved
+    outside the cache, and come back for those who begin with them. Since the model was opened:
+    ``evictions`` (times that cells left for want of room), ``pauses``, ``reused_tokens`` (of prompts,
+    computed before), ``drafted_tokens`` (guessed ahead of answers), ``accepted_tokens`` (those of them that
+    were right), ``computed_tokens``, ``steps``, and how long these took: ``busy_microseconds``, of them
     ``computing_microseconds`` inside the model; the difference is what scheduling and sampling cost.
     ``threads``: of the last step.
     """

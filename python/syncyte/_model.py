@@ -57,8 +57,10 @@ class Model(_core.Model):
     requests pause and go on later. OverloadedError from a request itself says that pinned prefixes leave no
     room for it.
 
-    A request with a ``seed`` that runs alone gives the same tokens every time. Beside others its logits may
-    differ in their last bits, which changes the text only where two choices were that close.
+    A request with a ``seed`` that runs alone gives the same tokens every time, if it computes its beginning
+    itself (a ``cache_salt`` of its own sees to that). Beside others, or behind a beginning that others have
+    computed, its logits may differ in their last bits, which changes the text only where two choices were
+    that close.
 
     Raises FileNotFoundError, OSError, or ModelError for a file that is not a usable model, and for an RPC
     server that does not answer.

@@ -381,15 +381,18 @@ bool PrefixTree::unproven(const Node& node) {
     return !node.running && !node.proven && !node.pinned && node.hold == 0 && node.children == 0;
 }
 
-void PrefixTree::tidy() {
+void PrefixTree::tidy(std::size_t running) {
     ++steps_;
-    if (sharing_ == Sharing::kNo) return;
-    const auto left = std::ranges::find_if(nodes_, [this](const auto& node) {
-        return unproven(*node) && node->shared == 0 && steps_ - node->idle_since > kLinger;
-    });
-    if (left == nodes_.end()) return;
-    park(**left, **left);
-    remove(left->get());
+    if (sharing_ == Sharing::kNo || running == 1) return;
+    const std::uint64_t linger = running == 0 ? 0 : kLinger;
+    do {
+        const auto left = std::ranges::find_if(nodes_, [&](const auto& node) {
+            return unproven(*node) && node->shared == 0 && steps_ - node->idle_since > linger;
+        });
+        if (left == nodes_.end()) return;
+        park(**left, **left);
+        remove(left->get());
+    } while (running == 0);
 }
 
 void PrefixTree::bound_unproven() {

@@ -92,9 +92,11 @@ class PrefixTree {
     void pin(Node* node);
     void unpin(Node* node);
 
-    // For each step: takes a text out of the cache, saved, that ended some steps ago and that nobody has
-    // begun with, since attention goes past all cells in use.
-    void tidy();
+    // For each step: takes texts out of the cache, saved, that nobody has begun with, since attention goes
+    // past all cells in use. While several run, one that ended some steps ago; while nobody runs, all. Beside
+    // one that runs alone nothing leaves: the order of its cells stays what it would be in an empty cache,
+    // and so its logits do, to the last bit.
+    void tidy(std::size_t running);
 
     // Gives those who run ids that follow each other, where the context wants that.
     void close_gaps();

@@ -95,7 +95,7 @@ bool Scheduler::step() {
     drop_ended();
     admit();
     secure_cells();
-    tree_.tidy();
+    tree_.tidy(running_.size());
     tree_.close_gaps();
     choose_adapter();
     draft();

@@ -82,7 +82,9 @@ def test_calls_and_results_and_what_is_reused(model: syncyte.Model) -> None:
     assert roles.count("tool") == len(ids)
     assert len(session) == 6
     # The messages are those of a chat.
-    assert model.chat([*session.messages, {"role": "user", "content": "on"}], max_tokens=2).tokens
+    assert model.chat(
+        [*session.messages, {"role": "user", "content": "on"}], max_tokens=2, ignore_eos=True
+    ).tokens
     session.messages[2]["tool_calls"][0]["id"] = "changed"
     assert session.messages[2]["tool_calls"][0]["id"] == ids[0]
 

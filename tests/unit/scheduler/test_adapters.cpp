@@ -216,6 +216,7 @@ TEST_F(AdapterTest, ItIsLetGoWithItsLastRequest) {
     cache_->applied.clear();
     EXPECT_FALSE(cache_->computed_with.empty());
     cache_->computed_with.clear();
+    cache_->saved.clear();
     EXPECT_TRUE(watched.expired());
 }
 

@@ -275,6 +275,21 @@ TEST_F(ParkingTest, many_long_histories_come_back_in_turn) {
     expect_empty();
 }
 
+TEST_F(ParkingTest, beside_one_that_runs_alone_nothing_leaves) {
+    make(kOptions);
+    const Ref<Request> busy = submit("busy", 100);
+    const Ref<Request> first = submit(long_prefix(100), 4);
+    for (int i = 0; i < 60; ++i) scheduler_->step();
+    EXPECT_EQ(scheduler_->stats().running, 1);
+    EXPECT_EQ(scheduler_->stats().kept_cells, 103);
+    EXPECT_TRUE(cache_->saved.empty());
+    run();
+    EXPECT_EQ(cache_->saved.size(), 2U) << "nobody runs: all leave";
+    EXPECT_EQ(scheduler_->stats().kept_cells, 0);
+    EXPECT_EQ(done(busy).text, expected("busy", 100));
+    EXPECT_EQ(done(first).text, expected(long_prefix(100), 4));
+}
+
 TEST_F(ParkingTest, what_cannot_come_back_is_computed_anew) {
     make(kOptions);
     const std::string prompt = long_prefix(400);
@@ -301,8 +316,11 @@ TEST_F(ParkingTest, short_ends_of_what_stays_are_not_parked) {
 }
 
 TEST_F(ParkingTest, what_ended_lingers_for_some_steps) {
-    make(kOptions);
+    SchedulerOptions options = kOptions;
+    options.max_sequences = 3;
+    make(options);
     const Ref<Request> busy = submit("busy", 100);
+    const Ref<Request> other = submit("other", 100);
     const std::string prompt = long_prefix(100);
     const Ref<Request> first = submit(prompt, 4);
     while (!first->finish(Deadline::now())) scheduler_->step();
@@ -313,6 +331,7 @@ TEST_F(ParkingTest, what_ended_lingers_for_some_steps) {
     EXPECT_EQ(scheduler_->stats().kept_cells, 0);
     EXPECT_EQ(ask_again(prompt), 99);
     EXPECT_EQ(done(busy).text, expected("busy", 100));
+    EXPECT_EQ(done(other).text, expected("other", 100));
     expect_empty();
 }
 
