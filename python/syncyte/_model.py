@@ -54,7 +54,8 @@ class Model(_core.Model):
     another ``kv_type``, ``flash_attention`` or ``kv_unified`` gets an engine of its own on the same weights.
 
     When the KV cache has no room for all that run, what nobody uses leaves it, and then the least urgent
-    requests pause and go on later. OverloadedError from a request itself says that pinned prefixes leave no
+    requests pause and go on later. What leaves is saved in memory for those who begin with it again: at most
+    as much as the cache itself takes. OverloadedError from a request itself says that pinned prefixes leave no
     room for it.
 
     A request with a ``seed`` that runs alone gives the same tokens every time, if it computes its beginning

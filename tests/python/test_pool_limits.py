@@ -1,6 +1,7 @@
 """Tasks past their limit, or cancelled while they run, are really interrupted; stuck workers are replaced."""
 
 import concurrent.futures
+import itertools
 import os
 import time
 from collections.abc import Iterator
@@ -96,9 +97,11 @@ def test_a_deadline_counts_the_waiting_too() -> None:
 
 def test_a_worker_stuck_in_a_call_is_replaced_and_comes_home() -> None:
     read_end, write_end = os.pipe()
+    sizes = itertools.chain(range(8, 40), itertools.repeat(40))
 
     def is_home() -> bool:
-        with syncyte.InterpreterPool(8, warmup=None) as pool:
+        # Who came home last goes out first: each time one more, to find who came home meanwhile.
+        with syncyte.InterpreterPool(next(sizes), warmup=None) as pool:
             pool.wait_ready(30)
             return first in {entry["interpreter_id"] for entry in pool.stats()}
 

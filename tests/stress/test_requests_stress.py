@@ -113,7 +113,7 @@ class Asker:
             for session in list(sessions):
                 options = self.options()
                 text = self.draw.choice(WORDS)
-                prompt = session._prompt(text)
+                prompt = session._question(text, None).prompt
                 if len(prompt) >= CONTEXT:
                     return
                 self.keep(prompt, session.send(text, **options), options)
