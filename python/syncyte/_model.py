@@ -55,8 +55,8 @@ class Model(_core.Model):
 
     When the KV cache has no room for all that run, what nobody uses leaves it, and then the least urgent
     requests pause and go on later. What leaves is saved in memory for those who begin with it again: at most
-    as much as the cache itself takes. OverloadedError from a request itself says that pinned prefixes leave no
-    room for it.
+    as much as the cache itself takes. OverloadedError from a request itself says that pinned prefixes leave
+    no room for it.
 
     A request with a ``seed`` that runs alone gives the same tokens every time, if it computes its beginning
     itself (a ``cache_salt`` of its own sees to that). Beside others, or behind a beginning that others have
