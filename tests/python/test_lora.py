@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from ties import same_but_for_ties
 from tiny_gguf import write_tiny_gguf
 from tiny_lora import write_tiny_lora
 from waiting import wait_until
@@ -102,15 +103,6 @@ def test_all_at_once_give_what_each_gives_alone(model: syncyte.Model, loras: lis
         for _ in range(3):
             for one, other in zip(alone, threads.map(answer, asked), strict=True):
                 same_but_for_ties(one, other)
-
-
-def same_but_for_ties(one: syncyte.Completion, other: syncyte.Completion) -> None:
-    """Beside others, logits differ by what the cache's 16 bits round away: that decides between equals."""
-    for ours, theirs in zip(one.logprobs, other.logprobs, strict=True):
-        assert ours.top[0].logprob == pytest.approx(theirs.top[0].logprob, abs=0.02)
-        if ours.token != theirs.token:
-            assert ours.top[0].logprob - ours.top[1].logprob < 0.02
-            return
 
 
 def test_nothing_is_reused_across_adapters(model: syncyte.Model, loras: list[Path]) -> None:

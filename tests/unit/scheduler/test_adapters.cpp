@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <chrono>
 #include <memory>
+#include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "scheduler/adapter_turns.h"
@@ -26,9 +28,9 @@ Clock::duration seconds(double count) {
 
 class AdapterTest : public SchedulerTest {
   protected:
-    void make_timed(SchedulerOptions options) {
+    void make_timed(SchedulerOptions options, FakeNext next = hashed_letter) {
         options.now = &test_time;
-        make(options);
+        make(options, std::move(next));
         cache_->before_step = [this]() -> Result<void> {
             the_time += seconds(step_seconds_);
             return {};
@@ -41,17 +43,19 @@ class AdapterTest : public SchedulerTest {
     }
 
     Ref<Request> submit_with(const AppliedAdapter& adapter, std::string_view prompt, int max_tokens,
-                             int priority = 0, Deadline deadline = Deadline::never()) {
+                             int priority = 0, Deadline deadline = Deadline::never(), int drafted = 0) {
         RequestOptions options = ask(prompt, max_tokens);
+        options.draft_tokens = drafted;
         options.adapter = adapter;
         options.priority = priority;
         options.deadline = deadline;
         return submit(std::move(options));
     }
 
-    static std::string alone(std::string_view prompt, int count, int by) {
-        return expected(prompt, count, [by](const std::vector<Token>& sequence) {
-            return adapted(hashed_letter(sequence), by);
+    static std::string alone(std::string_view prompt, int count, int by,
+                             const FakeNext& next = hashed_letter) {
+        return expected(prompt, count, [&next, by](const std::vector<Token>& sequence) {
+            return adapted(next(sequence), by);
         });
     }
 
@@ -67,6 +71,12 @@ class AdapterTest : public SchedulerTest {
 
     double step_seconds_ = 0.02;
 };
+
+// Repeats itself whatever the adapter, but now and then not: guesses are right in runs.
+Token repeated_letter(const std::vector<Token>& sequence) {
+    const Token hashed = hashed_letter(sequence);
+    return hashed == 'q' ? hashed : static_cast<Token>('a' + sequence.size() * 5 % 12);
+}
 
 const SchedulerOptions kRoomy{.max_sequences = 8, .context_length = 512, .cells = 4096};
 
@@ -199,6 +209,91 @@ TEST_F(AdapterTest, WhoWaitsForRoomGoesOnAsBefore) {
         EXPECT_EQ(done(requests[static_cast<std::size_t>(i)]).text,
                   alone("p" + std::to_string(i), 60, i % 4));
     }
+    expect_empty();
+}
+
+TEST_F(AdapterTest, GuessesChangeNoText) {
+    for (const int drafted : {1, 8, kDraftWhatPays}) {
+        make_timed(kRoomy, repeated_letter);
+        const std::vector<AppliedAdapter> adapters{{}, adapter(1), adapter(5)};
+        std::vector<Ref<Request>> requests;
+        for (std::size_t i = 0; i < 8; ++i) {
+            requests.push_back(
+                submit_with(adapters[i % 3], "p" + std::to_string(i), 150, 0, Deadline::never(), drafted));
+        }
+        run();
+        for (std::size_t i = 0; i < requests.size(); ++i) {
+            const int by = static_cast<int>(adapters[i % 3].scale);
+            EXPECT_EQ(done(requests[i]).text, alone("p" + std::to_string(i), 150, by, repeated_letter));
+        }
+        EXPECT_GT(scheduler_->stats().accepted_tokens, 100U);
+        EXPECT_GT(scheduler_->stats().drafted_tokens, scheduler_->stats().accepted_tokens);
+        expect_empty();
+    }
+}
+
+TEST_F(AdapterTest, GuessesComeFromTextsOfTheSameAdapterAlone) {
+    make_timed(kRoomy);
+    const std::string prompt = long_prefix(60);
+    const std::string answer = alone(prompt, 100, 1);
+    const AppliedAdapter one = adapter(1);
+    AppliedAdapter as_one = one;
+    as_one.scale = 27;  // says the same
+    submit_with(one, prompt + answer, 1);
+    run();
+    const auto accepted = [&](const AppliedAdapter& which) {
+        const auto request = submit_with(which, prompt, 80, 0, Deadline::never(), 8);
+        run();
+        const RequestProgress progress = done(request);
+        EXPECT_EQ(progress.text, answer.substr(0, 80));
+        return progress.outcome->accepted_tokens;
+    };
+    EXPECT_LT(accepted(as_one), 10);
+    EXPECT_LT(accepted(adapter(1)), 10);
+    EXPECT_GT(accepted(one), 60);
+}
+
+TEST_F(AdapterTest, RandomRequestsThatGuessAreAnsweredAsIfAlone) {
+    SchedulerOptions options{.max_sequences = 5, .context_length = 160, .cells = 500, .rows_per_step = 40};
+    make_timed(options, repeated_letter);
+    const std::vector<AppliedAdapter> adapters{{}, adapter(1), adapter(2), adapter(27)};
+    std::mt19937 random(11);
+    struct Asked {
+        Ref<Request> request;
+        std::string prompt;
+        int count;
+        int by;
+        bool cancelled;
+    };
+    std::vector<Asked> asked;
+    for (int i = 0; i < 300; ++i) {
+        const AppliedAdapter& which = adapters[random() % adapters.size()];
+        const std::string prompt =
+            long_prefix(1 + static_cast<int>(random() % 60)) + static_cast<char>('A' + random() % 5);
+        const int count = 1 + static_cast<int>(random() % 90);
+        const auto priority = static_cast<int>(random() % 3);
+        const auto drafted = static_cast<int>(random() % 12) - 1;
+        asked.push_back({submit_with(which, prompt, count, priority, Deadline::never(), drafted), prompt,
+                         count, static_cast<int>(which.scale), false});
+        for (auto steps = random() % 20; steps > 0; --steps) scheduler_->step();
+        if (random() % 6 == 0) {
+            Asked& any = asked[random() % asked.size()];
+            any.request->cancel();
+            any.cancelled = true;
+        }
+    }
+    run();
+    for (const Asked& one : asked) {
+        const RequestProgress progress = done(one.request);
+        const std::string text = alone(one.prompt, one.count, one.by, repeated_letter);
+        if (one.cancelled) {
+            EXPECT_TRUE(text.starts_with(progress.text));
+        } else {
+            EXPECT_EQ(progress.text, text);
+        }
+    }
+    EXPECT_GT(scheduler_->stats().accepted_tokens, 1000U);
+    EXPECT_GT(scheduler_->stats().pauses, 0U);
     expect_empty();
 }
 
