@@ -72,8 +72,11 @@ void Scheduler::update_urgency(Sequence& sequence) const {
 // Gives places to the most urgent. Nobody passes one who does not fit; one who waits for a beginning that
 // another is computing is passed.
 void Scheduler::admit() {
+    ++rounds_;
+    if (waiting_.empty()) unplaced_.clear();
     if (waiting_.empty() || (cramped_ && !running_.empty())) return;
     for (const auto& sequence : waiting_) update_urgency(*sequence);
+    favour_unplaced();
     constexpr std::size_t kWaitingForPrefix = 64;
     const std::size_t candidates =
         std::min(waiting_.size(), static_cast<std::size_t>(options_.max_sequences) + kWaitingForPrefix);
@@ -90,6 +93,7 @@ void Scheduler::admit() {
         if (tree_.worth_waiting(wanted(first))) {
             ++next;
         } else if (place && start(first)) {
+            update_urgency(first);  // its own again
             running_.push_back(std::move(waiting_[next++]));
         } else if (displaces) {
             paused.push_back(pause(*last));
@@ -102,6 +106,52 @@ void Scheduler::admit() {
     }
     std::erase(waiting_, nullptr);
     for (SequencePointer& sequence : paused) waiting_.push_back(std::move(sequence));
+}
+
+void Scheduler::note_unplaced() {
+    std::vector<Unplaced> found;
+    for (const auto& sequence : waiting_) {
+        const AppliedAdapter& adapter = sequence->options().adapter;
+        if (!std::ranges::contains(found, adapter, &Unplaced::adapter)) found.push_back({adapter, rounds_});
+    }
+    if (found.size() < 2) found.clear();
+    const auto adapter_of = [](const SequencePointer& sequence) -> const AppliedAdapter& {
+        return sequence->options().adapter;
+    };
+    std::erase_if(
+        found, [&](const Unplaced& one) { return std::ranges::contains(running_, one.adapter, adapter_of); });
+    for (Unplaced& one : found) {
+        const auto before = std::ranges::find(unplaced_, one.adapter, &Unplaced::adapter);
+        if (before != unplaced_.end()) one.since = before->since;
+    }
+    unplaced_ = std::move(found);
+}
+
+// Turns of time are for those who have places, so one adapter's flood of requests must not keep all places.
+// Of an adapter that has none, the most urgent counts as having waited as long as any other of its priority
+// or less, and goes before them; of several adapters, the one that has had none for longest.
+void Scheduler::favour_unplaced() {
+    note_unplaced();
+    std::vector<Sequence*> favoured;
+    std::vector<std::int64_t> sunk;
+    for (const Unplaced& one : unplaced_) {
+        Sequence* first = nullptr;
+        for (const auto& sequence : waiting_) {
+            if (sequence->options().adapter != one.adapter) continue;
+            if (first == nullptr || sequence->urgency < first->urgency) first = sequence.get();
+        }
+        std::int64_t most = first->urgency.sunk;
+        for (const auto& sequence : waiting_) {
+            const bool passed = sequence->options().priority <= first->options().priority;
+            if (passed) most = std::min(most, sequence->urgency.sunk);
+        }
+        favoured.push_back(first);
+        sunk.push_back(most);
+    }
+    for (std::size_t i = 0; i < favoured.size(); ++i) {
+        favoured[i]->urgency.sunk = sunk[i];
+        favoured[i]->urgency.unplaced_since = unplaced_[i].since;
+    }
 }
 
 PrefixTree::Wanted Scheduler::wanted(const Sequence& sequence) const {

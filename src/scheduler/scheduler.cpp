@@ -360,6 +360,7 @@ void Scheduler::fail_all(const Error& error) {
     for (const auto& sequence : running_) fail(*sequence, error);
     waiting_.clear();
     running_.clear();
+    unplaced_.clear();
     pins_.clear();
     tree_.clear();
     turns_ = {};

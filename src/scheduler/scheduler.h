@@ -59,12 +59,13 @@ struct SchedulerStats {
 };
 
 // The most urgent request goes first: by priority, then by deadline, then by arrival; waiting counts as
-// priority, so that everybody's turn comes (scheduler/urgency.h). A request is admitted when a sequence is
-// free and the cache has room for its prompt; it takes further cells as it grows. When they run out, or a
-// more urgent request needs the place, the least urgent one pauses, and goes on later as if nothing had
-// happened. A request that the cache cannot hold at all, because others have pinned too much of it, ends with
-// kOverloaded. A prompt begins with as much as any other of its salt, running or ended, has computed of it
-// already; while another is computing such a beginning, it waits for that. A step computes requests of one
+// priority, so that everybody's turn comes (scheduler/urgency.h). Where requests of several adapters wait,
+// the first of an adapter without a place goes before the others of its priority. A request is admitted when
+// a sequence is free and the cache has room for its prompt; it takes further cells as it grows. When they run
+// out, or a more urgent request needs the place, the least urgent one pauses, and goes on later as if nothing
+// had happened. A request that the cache cannot hold at all, because others have pinned too much of it, ends
+// with kOverloaded. A prompt begins with as much as any other of its salt, running or ended, has computed of
+// it already; while another is computing such a beginning, it waits for that. A step computes requests of one
 // adapter only; the adapters take turns (scheduler/adapter_turns.h).
 class Scheduler final : public EngineWork {
   public:
@@ -100,6 +101,8 @@ class Scheduler final : public EngineWork {
     void drop_pins();
     void update_urgency(Sequence& sequence) const;
     void admit();
+    void note_unplaced();
+    void favour_unplaced();
     [[nodiscard]] PrefixTree::Wanted wanted(const Sequence& sequence) const;
     [[nodiscard]] std::int32_t headroom(const Sequence& sequence) const;
     bool start(Sequence& sequence);
@@ -150,11 +153,17 @@ class Scheduler final : public EngineWork {
         Ref<Request> request;
         PrefixTree::Node* node;
     };
+    // An adapter whose requests wait, and none of them has a place.
+    struct Unplaced {
+        AppliedAdapter adapter;
+        std::uint64_t since;  // round
+    };
 
     Clock::time_point now_;  // when this step began
     std::vector<Ref<Request>> received_;
     std::vector<SequencePointer> waiting_;  // in no order
     std::vector<SequencePointer> running_;
+    std::vector<Unplaced> unplaced_;  // empty while only one adapter's requests wait
     std::vector<Pin> pins_;
     PrefixTree tree_;
     Pace pace_;
@@ -168,6 +177,7 @@ class Scheduler final : public EngineWork {
     std::size_t decoding_ = 0;       // of them, rows of running answers
     bool cramped_ = false;           // the context had less room than the accounts say: nobody joins
     std::uint64_t arrivals_ = 0;
+    std::uint64_t rounds_ = 0;  // of step()
     std::uint64_t steps_ = 0;
     std::uint64_t rows_done_ = 0;
     std::uint64_t reused_tokens_ = 0;

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <compare>
 #include <cstdint>
+#include <limits>
 
 #include "base/clock.h"
 
@@ -16,6 +17,8 @@ inline constexpr std::chrono::seconds kAgeing{10};
 struct Urgency {
     std::int64_t sunk = 0;                                  // priority and age, negated
     Clock::time_point deadline = Clock::time_point::max();  // max: none
+    // Of the first in line of an adapter that has no place: since which round it has none.
+    std::uint64_t unplaced_since = std::numeric_limits<std::uint64_t>::max();
     std::uint64_t arrival = 0;
 
     friend auto operator<=>(const Urgency&, const Urgency&) = default;

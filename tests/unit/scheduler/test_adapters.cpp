@@ -69,6 +69,15 @@ class AdapterTest : public SchedulerTest {
         return found;
     }
 
+    static bool ended(const std::vector<Ref<Request>>& requests) {
+        return std::ranges::none_of(
+            requests, [](const auto& one) { return one->watch(Request::Until::kFinished, {}, 0); });
+    }
+    bool all_end(const std::vector<Ref<Request>>& requests, int steps) {
+        for (; steps > 0 && !ended(requests); --steps) scheduler_->step();
+        return ended(requests);
+    }
+
     double step_seconds_ = 0.02;
 };
 
@@ -177,6 +186,83 @@ TEST_F(AdapterTest, TheMoreUrgentComesAtOnceAndStarvesNobody) {
         gap = turn == 0 ? 0 : gap + 1;
         EXPECT_LE(gap, 101);
     }
+}
+
+TEST_F(AdapterTest, AFloodOfOneKeepsNobodyWaiting) {
+    SchedulerOptions options = kRoomy;
+    options.max_sequences = 4;
+    for (const double pace : {0.001, 0.02, 1.0}) {  // seconds a step: waits that count as priority, and not
+        make_timed(options);
+        step_seconds_ = pace;
+        const AppliedAdapter flooded = adapter(1);
+        const AppliedAdapter other = adapter(2);
+        for (int i = 0; i < 60; ++i) submit_with(flooded, "flood" + std::to_string(i), 30);
+        for (int i = 0; i < 5; ++i) scheduler_->step();
+        const std::vector<Ref<Request>> few{submit_with(other, "one", 20), submit_with({}, "two", 20),
+                                            submit_with(other, "three", 20)};
+        // A place is free when the first of the flood end, after 30 steps. Then the steps are of three.
+        EXPECT_TRUE(all_end(few, 180)) << pace;
+        EXPECT_EQ(done(few[0]).text, alone("one", 20, 2));
+        EXPECT_EQ(done(few[1]).text, alone("two", 20, 0));
+        EXPECT_EQ(done(few[2]).text, alone("three", 20, 2));
+        EXPECT_GT(scheduler_->stats().waiting, 30);
+    }
+}
+
+TEST_F(AdapterTest, WhoAsksNowAndThenIsServedBesideFloodsThatNeverEnd) {
+    SchedulerOptions options = kRoomy;
+    options.max_sequences = 4;
+    make_timed(options);
+    const std::vector<AppliedAdapter> adapters{adapter(1), {}, adapter(2), adapter(3)};
+    std::vector<Ref<Request>> floods;
+    const auto flood = [&] {
+        std::erase_if(floods, [](const auto& one) { return one->finish(Deadline::now()).has_value(); });
+        while (floods.size() < 40) floods.push_back(submit_with(adapters[floods.size() % 2], "flood", 30));
+    };
+    for (int asked = 0; asked < 30; ++asked) {
+        const std::vector<Ref<Request>> few{submit_with(adapters[2], "one", 10),
+                                            submit_with(adapters[3], "other", 10)};
+        int steps = 0;
+        for (; steps < 300 && !ended(few); ++steps) {
+            flood();
+            scheduler_->step();
+        }
+        // For a place: until one of four has made 30 tokens in half of the steps, twice. Then a quarter of
+        // the steps is its own.
+        EXPECT_LE(steps, 200) << asked;
+        for (const auto& one : few) EXPECT_EQ(done(one).tokens.size(), 10U);
+    }
+}
+
+TEST_F(AdapterTest, MoreFloodsThanPlacesTakeTurnsOfPlaces) {
+    SchedulerOptions options = kRoomy;
+    options.max_sequences = 2;
+    make_timed(options);
+    std::vector<AppliedAdapter> adapters;
+    for (int by = 1; by <= 5; ++by) adapters.push_back(adapter(by));
+    std::vector<Ref<Request>> requests;
+    for (const AppliedAdapter& one : adapters) {
+        for (int i = 0; i < 40; ++i) requests.push_back(submit_with(one, "flood", 10));
+    }
+    for (int i = 0; i < 400; ++i) scheduler_->step();
+    const std::vector<int> found = turns(adapters);
+    for (int which = 0; which < 5; ++which) {
+        EXPECT_NEAR(static_cast<double>(std::ranges::count(found, which)), 80, 25) << which;
+    }
+}
+
+TEST_F(AdapterTest, AFloodOfMorePriorityStillGoesFirst) {
+    SchedulerOptions options = kRoomy;
+    options.max_sequences = 2;
+    make_timed(options);
+    const AppliedAdapter flooded = adapter(1);
+    const AppliedAdapter other = adapter(2);
+    std::vector<Ref<Request>> requests;
+    for (int i = 0; i < 20; ++i) requests.push_back(submit_with(flooded, "flood", 10, 1));
+    const std::vector<Ref<Request>> few{submit_with(other, "one", 10)};
+    EXPECT_FALSE(all_end(few, 90));
+    EXPECT_TRUE(all_end(requests, 60));
+    EXPECT_TRUE(all_end(few, 20));
 }
 
 TEST_F(AdapterTest, TheEarlierDeadlineComesFirst) {
