@@ -17,8 +17,8 @@ from pathlib import Path
 
 import syncyte
 
-KEY = re.compile(rb"(?:general|llama|tokenizer|adapter)\.[a-z_.]+")
-TENSOR = re.compile(rb"[a-z0-9_.]+\.weight(?:\.lora_[ab])?")
+KEY = re.compile(rb"(?:general|llama|bert|tokenizer|adapter)\.[a-z_.]+")
+TENSOR = re.compile(rb"[a-z0-9_.]+\.(?:bias|weight(?:\.lora_[ab])?)")
 ODD = [0, 1, 2, 3, 7, 31, 63, 65, 255, 637, 638, 639, 4096, 2**31 - 1, 2**31, 2**32 - 1]
 
 
@@ -85,12 +85,22 @@ def mutate(data: bytes, header: int, draw: random.Random) -> tuple[bytes, str]:
     return bytes(copy), f"{kind} at {at}"
 
 
+def use(model: syncyte.Model) -> None:
+    """Has it do what its file says it is for."""
+    model.detokenize(model.tokenize("the other word"))
+    if model.info.generates:
+        model.generate("the other", max_tokens=3, seed=1)
+    else:
+        model.rerank("the bank", ["the river", "money", "the river grows in to the water"])
+    model.embed(["the river flows", "money"], pooling="mean" if model.info.pooling == "rank" else None)
+    model.embed(["a house", ""], pooling="last", normalize=False)
+
+
 def try_to_use(path: Path) -> str:
-    """Opens the file and, where that works, generates with it."""
+    """Opens the file and, where that works, generates with it, or embeds and ranks."""
     try:
         with syncyte.Model(path, threads=1, context_length=64, max_sequences=2) as model:
-            model.generate("the other", max_tokens=3, seed=1)
-            model.detokenize(model.tokenize("the other word"))
+            use(model)
             return "works"
     except (syncyte.ModelError, ValueError) as error:
         return f"{type(error).__name__}: {error}"

@@ -23,10 +23,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "python"))
-from gguf_mutations import header_of
+import gguf
+from gguf_mutations import header_of, use
 from gguf_mutations import mutate as mutate_tiny
 from hypothesis import HealthCheck, given, settings
 from schemas import KEYWORDS, recursive_schemas, schemas
+from tiny_bert import write_tiny_bert
 from tiny_gguf import write_tiny_gguf
 
 import syncyte
@@ -208,10 +210,29 @@ class Gguf(Trier):
             )
         self.now.write_bytes(data)
         with syncyte.Model(self.now, threads=1, context_length=64, max_sequences=2) as model:
-            model.generate("the other", max_tokens=3, seed=1)
-            model.detokenize(model.tokenize("the other word"))
+            use(model)
             if model.info.has_chat_template:
                 model.chat([{"role": "user", "content": "hello"}], max_tokens=2)
+
+
+class Embedding(Trier):
+    expected = (syncyte.ModelError, ValueError)
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        kinds = (gguf.PoolingType.CLS, gguf.PoolingType.RANK, gguf.PoolingType.MEAN)
+        self.sound = [write_tiny_bert(folder / "sound.gguf", pooling=kind).read_bytes() for kind in kinds]
+
+    def try_one(self, draw: random.Random) -> None:
+        sound = draw.choice(self.sound)
+        header = header_of(sound)
+        if draw.random() < 0.5:
+            data = mutate_tiny(sound, header, draw)[0]
+        else:
+            data = damaged_bytes(sound, draw, self.sound, draw.choice((40, 1000, header, len(sound))))
+        self.now.write_bytes(data)
+        with syncyte.Model(self.now, threads=1, context_length=64, max_sequences=2) as model:
+            use(model)
 
 
 class WithModel(Trier):
@@ -308,6 +329,7 @@ class Schema(WithModel):
 
 KINDS: dict[str, Callable[[Path], Trier]] = {
     "gguf": Gguf,
+    "embedding": Embedding,
     "session": Session,
     "grammar": Grammar,
     "schema": Schema,

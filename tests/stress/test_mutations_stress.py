@@ -1,4 +1,4 @@
-"""Damaged models, sessions, grammars and schemas: errors, never a death, a hang, or memory without end.
+"""Damaged models of both kinds, sessions, grammars, schemas: errors, never a death, a hang, endless memory.
 
 SYNCYTE_STRESS_MUTATIONS: how many of each (default 120; a full run makes 10,000).
 """
@@ -16,7 +16,7 @@ import pytest
 MUTATIONS = int(os.environ.get("SYNCYTE_STRESS_MUTATIONS", "120"))
 
 
-@pytest.mark.parametrize("kind", ["gguf", "session", "grammar", "schema"])
+@pytest.mark.parametrize("kind", ["gguf", "embedding", "session", "grammar", "schema"])
 def test_damage_is_an_error(kind: str, tmp_path: Path) -> None:
     program = Path(__file__).with_name("mutations.py")
     command = [sys.executable, "-W", "error", str(program), kind, str(tmp_path), "0", str(MUTATIONS)]
