@@ -142,6 +142,20 @@ def test_held_out_drone_orders_become_actions(model, corpus):
     assert right / len(items) >= 0.9
 
 
+def test_drone_orders_worded_as_in_the_corpus_become_json(model, corpus):
+    import random
+
+    blocks = [block for block in corpus.read_blocks() if block.field == "drone"]
+    rng = random.Random(5)
+    turns = [turn for _ in range(8) for block in blocks for turn in corpus.expand(block, rng)]
+    assert len(turns) >= 200
+    texts = [answer(model, question) for question, _ in turns]
+    assert [text for text in texts if action_of(text) is None] == []
+    pairs = zip(texts, turns, strict=True)
+    right = sum(json.loads(text) == json.loads(wanted) for text, (_, wanted) in pairs)
+    assert right / len(turns) >= 0.9
+
+
 def test_held_out_drone_orders_are_always_json_when_it_is_asked_for(model, corpus):
     items = [item for item in corpus.read_held_out() if item.field == "drone"]
     asked = [[{"role": "user", "content": item.question}] for item in items]
