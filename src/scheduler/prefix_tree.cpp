@@ -18,8 +18,8 @@ constexpr std::size_t kLeastShared = 16;
 // is made and brought back.
 constexpr std::size_t kLeastParked = 128;
 
-// Steps after which what ended, and nobody has begun with, leaves the cache: those who go on with it at once
-// find it there.
+// Steps after which what ended leaves the cache: those who go on with it at once find it there. Attention goes
+// past it in every row of every step, which in so many steps takes longer than saving it and bringing it back.
 constexpr std::uint64_t kLinger = 8;
 
 // What a paused sequence gives up at once: whoever needs one cell soon needs the next.
@@ -381,18 +381,28 @@ bool PrefixTree::unproven(const Node& node) {
     return !node.running && !node.proven && !node.pinned && node.hold == 0 && node.children == 0;
 }
 
-void PrefixTree::tidy(std::size_t running) {
+// The oldest of a chain of sequences that each begin with the one before, that `leaf` ends. nullptr where
+// anything in it is in use, or others share a part of it.
+const PrefixTree::Node* PrefixTree::idle_chain(const Node& leaf, std::uint64_t linger) const {
+    if (leaf.children > 0 || steps_ - leaf.idle_since <= linger) return nullptr;
+    const auto in_use = [](const Node& node) { return node.running || node.pinned || node.hold != 0; };
+    const Node* first = &leaf;
+    while (!in_use(*first) && first->parent != nullptr && first->parent->children == 1) first = first->parent;
+    return in_use(*first) || first->parent != nullptr ? nullptr : first;
+}
+
+bool PrefixTree::tidy(std::size_t running) {
     ++steps_;
-    if (sharing_ == Sharing::kNo || running == 1) return;
-    const std::uint64_t linger = running == 0 ? 0 : kLinger;
-    do {
-        const auto left = std::ranges::find_if(nodes_, [&](const auto& node) {
-            return unproven(*node) && node->shared == 0 && steps_ - node->idle_since > linger;
-        });
-        if (left == nodes_.end()) return;
-        park(**left, **left);
-        remove(left->get());
-    } while (running == 0);
+    if (sharing_ == Sharing::kNo || running == 1) return false;
+    for (const auto& node : nodes_) {
+        if (running == 0 && (!unproven(*node) || node->shared > 0)) continue;
+        const Node* first = idle_chain(*node, running == 0 ? 0 : kLinger);
+        if (first == nullptr) continue;
+        park(*node, *first);
+        for (Node* last = node.get(); last != nullptr;) remove(std::exchange(last, last->parent));
+        return true;
+    }
+    return false;
 }
 
 void PrefixTree::bound_unproven() {

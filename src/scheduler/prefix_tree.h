@@ -92,11 +92,12 @@ class PrefixTree {
     void pin(Node* node);
     void unpin(Node* node);
 
-    // For each step: takes texts out of the cache, saved, that nobody has begun with, since attention goes
-    // past all cells in use. While several run, one that ended some steps ago; while nobody runs, all. Beside
-    // one that runs alone nothing leaves: the order of its cells stays what it would be in an empty cache,
-    // and so its logits do, to the last bit.
-    void tidy(std::size_t running);
+    // For each step: takes a text out of the cache, saved, that does not run and shares no cells but with what
+    // it began with itself, since attention goes past all cells in use. While several run, one that ended some
+    // steps ago; while nobody runs, one that nobody has begun with. Beside one that runs alone nothing leaves:
+    // the order of its cells stays what it would be in an empty cache, and so its logits do, to the last bit.
+    // Whether one left.
+    bool tidy(std::size_t running);
 
     // Gives those who run ids that follow each other, where the context wants that.
     void close_gaps();
@@ -141,6 +142,7 @@ class PrefixTree {
     bool make_room(std::int32_t cells, std::int32_t headroom, NewId id, const Match& spared);
     void park(const Node& leaf, const Node& first);
     [[nodiscard]] static bool unproven(const Node& node);
+    [[nodiscard]] const Node* idle_chain(const Node& leaf, std::uint64_t linger) const;
     bool bring_back(const Wanted& wanted, const Match& match);
     [[nodiscard]] Node* oldest_leaf(const Node* spared) const;
     bool evict_leaf(const Node* spared);

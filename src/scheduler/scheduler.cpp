@@ -95,7 +95,7 @@ bool Scheduler::step() {
     drop_ended();
     admit();
     secure_cells();
-    tree_.tidy(running_.size());
+    const bool tidied = tree_.tidy(running_.size());
     tree_.close_gaps();
     choose_adapter();
     draft();
@@ -103,7 +103,7 @@ bool Scheduler::step() {
     if (rows_.empty()) {
         context_->apply({});
         publish_stats();
-        return !waiting_.empty();
+        return tidied || !waiting_.empty();
     }
     Result<void> done = forward();
     if (!done && done.error().code == ErrorCode::kFull && give_up_drafts()) done = forward();

@@ -335,6 +335,40 @@ TEST_F(ParkingTest, what_ended_lingers_for_some_steps) {
     expect_empty();
 }
 
+TEST_F(ParkingTest, a_conversation_that_rests_leaves_the_others_the_cache) {
+    SchedulerOptions options = kOptions;
+    options.max_sequences = 3;
+    make(options);
+    std::string talk = long_prefix(60);
+    for (int turn = 0; turn < 3; ++turn) {
+        const Ref<Request> request = submit(talk, 10);
+        run();
+        talk += done(request).text + "and " + std::string(30, static_cast<char>('a' + turn));
+    }
+    const Ref<Request> busy = submit("busy", 200);
+    const Ref<Request> other = submit("other", 200);
+    const Ref<Request> turn = submit(talk, 10);
+    while (!turn->finish(Deadline::now())) scheduler_->step();
+    EXPECT_GT(scheduler_->stats().kept_cells, 0) << "for who goes on at once";
+    for (int i = 0; i < 20; ++i) scheduler_->step();
+    EXPECT_EQ(scheduler_->stats().kept_cells, 0);
+    const std::string next = talk + expected(talk, 10) + "!";
+    EXPECT_EQ(ask_again(next), static_cast<std::int32_t>(talk.size()) + 9);
+    EXPECT_EQ(done(busy).text, expected("busy", 200));
+    EXPECT_EQ(done(other).text, expected("other", 200));
+    expect_empty();
+}
+
+TEST_F(ParkingTest, what_several_began_with_stays) {
+    make(kOptions);
+    const std::string common = long_prefix(100);
+    for (char name = 'a'; name < 'd'; ++name) ask_again(common + std::string(20, name));
+    EXPECT_GT(scheduler_->stats().kept_cells, 100);
+    EXPECT_EQ(ask_again(common + "#"), 100);
+    EXPECT_LE(cache_->restored, 1);
+    expect_empty();
+}
+
 TEST_F(ParkingTest, another_salt_gets_nothing) {
     make(kOptions);
     const std::string prompt = long_prefix(400);
