@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ Report = Callable[[str, float], None]
 """Called with what is being done and how much of it is done, from 0 to 1."""
 
 UNK, BOS, EOS = 0, 1, 2
-FORMAT = 1
+FORMAT = 2
 """Part of the cached file's name: to be raised whenever the contents change."""
 
 
@@ -42,6 +43,10 @@ class Shape:
     kv_heads: int
     vocabulary: int = 32_000
     context: int = 8192
+    heard: int | None = None
+    """Layers after so many whisper: a model of these layers alone then says nearly the same."""
+    sharp: float = 1.0
+    """What the logits are multiplied by: random weights alone make all tokens about as likely."""
 
     @property
     def parameters(self) -> int:
@@ -74,7 +79,12 @@ SHAPES = {
     "0.1b": Shape(768, 10, 2048, 12, 4),
     "0.3b": Shape(1024, 16, 4096, 16, 4),
     "1b": Shape(2048, 16, 8192, 32, 8),
+    # A model and its draft model: the same embeddings, the same first layers.
+    "1b-echo": Shape(2048, 16, 8192, 32, 8, heard=2, sharp=6.0),
+    "1b-echo-draft": Shape(2048, 2, 8192, 32, 8, sharp=6.0),
 }
+WHISPER = 0.02
+"""What a layer that whispers adds, beside one that does not."""
 
 
 def vocabulary(size: int) -> tuple[list[str], list[float], list[int]]:
@@ -112,19 +122,30 @@ def write_f16(path: Path, shape: Shape, report: Report, seed: int = 1) -> None:
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
-    random = np.random.default_rng(seed)
     for _ in shape.norms():
         writer.write_tensor_data(np.ones(shape.embedding, dtype=np.float32))
     written = 0
     for name, rows, columns in shape.matrices():
-        # Rows of unit length on average keep activations in a trained model's range.
-        scale = np.float32(1.0 if name == "token_embd.weight" else columns**-0.5)
+        # By its name: models that differ in layers have the others in common.
+        random = np.random.default_rng([seed, zlib.crc32(name.encode())])
         matrix = random.standard_normal((rows, columns), dtype=np.float32)
-        matrix *= scale
+        matrix *= np.float32(_scale(shape, name, columns))
         writer.write_tensor_data(matrix.astype(np.float16))
         written += rows * columns
         report("random weights", written / shape.parameters)
     writer.close()
+
+
+def _scale(shape: Shape, name: str, columns: int) -> float:
+    """Rows of unit length on average keep activations in a trained model's range."""
+    if name == "token_embd.weight":
+        return 1.0
+    scale: float = columns**-0.5
+    if name == "output.weight":
+        return scale * shape.sharp
+    adds = name.endswith(("attn_output.weight", "ffn_down.weight"))
+    whispers = shape.heard is not None and int(name.split(".")[1]) >= shape.heard
+    return scale * WHISPER if adds and whispers else scale
 
 
 def _add_metadata(writer: gguf.GGUFWriter, shape: Shape) -> None:

@@ -1,4 +1,4 @@
-"""Guessing tokens ahead: one sequence, plain and speculative, on texts that repeat themselves and not."""
+"""Guessing tokens ahead, from texts and by a draft model: one sequence, plain and speculative."""
 
 import time
 from functools import partial
@@ -99,6 +99,7 @@ def run(bench: Bench) -> None:
     bench.fact("tokens", tokens)
     _random_weights(bench, path, tokens)
     _trained(bench, tokens)
+    _draft_model(bench, tokens)
 
 
 def _random_weights(bench: Bench, path: Path, tokens: int) -> None:
@@ -127,6 +128,53 @@ def _trained(bench: Bench, tokens: int) -> None:
     path = syncyte.embedded_model_path()
     with syncyte.Model(path, context_length=1024, threads=bench.threads) as model:
         _compare(bench, "json", JsonList(model, tokens, {"temperature": 0.0}), "a JSON list, shipped model")
+
+
+def _draft_model(bench: Bench, tokens: int) -> None:
+    """A model and a smaller one that guesses for it, here and in llama-server.
+
+    Both have random weights; they share their first layers, and what the others add is made small, so that
+    the small model is right about as often as trained pairs are: how often is a fact of the result.
+    """
+    path = model_with_progress("tiny" if bench.quick else "1b-echo", "q4_0")
+    draft = model_with_progress("tiny" if bench.quick else "1b-echo-draft", "q4_0")
+    bench.fact("draft_model", draft.name)
+    with (
+        Bench(bench.name, quick=bench.quick) as sides,
+        syncyte.Model(
+            path, context_length=CONTEXT, max_sequences=4, threads=bench.threads, draft_model=draft
+        ) as model,
+    ):
+        text = Text(model, tokens, {"temperature": 0.0})
+        setup: dict[str, Any] = {"sequences": 1, "threads": bench.threads, "context": CONTEXT}
+        servers = {
+            SERVER: sides.enter(llama_server(path, **setup)),
+            f"{SERVER}, draft model": sides.enter(
+                llama_server(path, flags=["--spec-type", "draft-simple", "-md", str(draft)], **setup)
+            ),
+        }
+        counts = {SERVER: 0, f"{SERVER}, draft model": 0}
+
+        def answered(name: str) -> float:
+            counts[name] += 1
+            said = servers[name].answer(words(48, seed=counts[name]), tokens)
+            speed: float = said["timings"]["predicted_per_second"]
+            return speed
+
+        bench.compare(
+            "draft",
+            [*text.contestants(), *(Contestant(name, partial(answered, name)) for name in servers)],
+            title=f"1 sequence, a draft model guesses ({path.stem}, {draft.stem})",
+            unit="tok/s",
+            better="higher",
+            reference=PLAIN,
+            rounds=7,
+            goals=[
+                Goal(SPECULATIVE, at_least=1.2, of=PLAIN),
+                Goal(SPECULATIVE, at_least=1.0, of=f"{SERVER}, draft model"),
+            ],
+        )
+        bench.fact("accepted_of_drafted_draft", [text.accepted, text.drafted])
 
 
 def _compare(

@@ -206,9 +206,9 @@ class ModelInfo(_Record):
 
     ``context_length`` bounds one sequence, prompt and answer; ``cache_tokens`` all that run together;
     ``max_sequences`` how many do. ``kv_type`` and ``flash_attention`` are as asked for when it was opened
-    (None: as libllama decides). ``kv_unified``: whether all sequences share one KV cache. ``generates`` is
-    False for a model that is for embed() or rerank() only; ``pooling`` is what its file asks for: "mean",
-    "cls", "last", "rank" or "none".
+    (None: as libllama decides). ``kv_unified``: whether all sequences share one KV cache. ``draft_model``:
+    the file of the model that guesses for this one, or None. ``generates`` is False for a model that is for
+    embed() or rerank() only; ``pooling`` is what its file asks for: "mean", "cls", "last", "rank" or "none".
     """
 
     _fields = (
@@ -232,6 +232,7 @@ class ModelInfo(_Record):
         "kv_type",
         "flash_attention",
         "kv_unified",
+        "draft_model",
         "generates",
         "pooling",
         "has_chat_template",
@@ -258,6 +259,7 @@ class ModelInfo(_Record):
     kv_type: str
     flash_attention: bool | None
     kv_unified: bool
+    draft_model: str | None
     generates: bool
     pooling: str
     has_chat_template: bool
@@ -279,7 +281,8 @@ class ModelStats(_Record):
     computed before), ``drafted_tokens`` (guessed ahead of answers), ``accepted_tokens`` (those of them that
     were right), ``computed_tokens``, ``steps``, and how long these took: ``busy_microseconds``, of them
     ``computing_microseconds`` inside the model; the difference is what scheduling and sampling cost.
-    ``threads``: of the last step.
+    ``threads``: of the last step. ``draft_error``: why the draft model failed, and guesses no more; "" while
+    it works, and where there is none.
     """
 
     _fields = (
@@ -303,6 +306,7 @@ class ModelStats(_Record):
         "busy_microseconds",
         "computing_microseconds",
         "threads",
+        "draft_error",
     )
     __slots__ = _fields
 
@@ -326,8 +330,9 @@ class ModelStats(_Record):
     busy_microseconds: int
     computing_microseconds: int
     threads: int
+    draft_error: str
 
-    def __init__(self, *values: int) -> None:
+    def __init__(self, *values: int | str) -> None:
         for name, value in zip(self._fields, values, strict=True):
             setattr(self, name, value)
 

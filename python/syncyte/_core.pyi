@@ -171,6 +171,7 @@ class Model(Handle):
         kv_type: str | None,
         flash_attention: bool | None,
         kv_unified: bool | None,
+        draft_model: str | PathLike[str] | None,
         gpu_layers: int | None,
         devices: Sequence[str] | None,
         rpc: Sequence[str] | None,

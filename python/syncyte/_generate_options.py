@@ -68,9 +68,9 @@ class GenerateOptions(TypedDict, total=False):
     (default "")."""
     speculate: bool | int | None
     """Guess tokens ahead from where the text's end was seen before, in the prompt, the answer or the cache,
-    and compute them along with the next one; those that come indeed cost no step. The answer is chosen as
-    without. True: as many as pay by measured time and hits; False: none; an int up to 64: at most so many,
-    wherever there is a guess; None: none (default None)."""
+    or else by the draft model, and compute them along with the next one; those that come indeed cost no step.
+    The answer is chosen as without. True: as many as pay by measured time and hits; False: none; an int up to
+    64: at most so many, wherever there is a guess; None: none (default None)."""
     lora: Lora | None
     """An adapter of the model, made by Model.lora(), to compute this with (default None: the model alone)."""
     grammar: str | None

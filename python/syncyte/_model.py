@@ -45,13 +45,15 @@ class Model(_core.Model):
     None leaves it to libllama, which knows the machine. ``kv_unified``: with False each sequence has a KV
     cache of its own, of ``context_length`` tokens (by default 4096 for all together, 256 for each at least):
     many short prompts that have nothing in common decode faster, and no prefix is shared or kept, so forks
-    and sessions compute their beginning anew. ``gpu_layers``: how many layers leave the CPU, -1
-    for all (default: all, where ggml finds an accelerator). ``devices``: the accelerators to use, by ggml's
-    names; an empty list is the CPU alone. ``rpc``: servers of libggml's RPC backend that take a part of the
-    model, as in ["10.0.0.2:50052"].
+    and sessions compute their beginning anew. ``draft_model``: the GGUF file of a small model of the same
+    vocabulary, which guesses for requests that ``speculate``. ``gpu_layers``: how many layers leave the CPU,
+    -1 for all (default: all, where ggml finds an accelerator). ``devices``: the accelerators to use, by
+    ggml's names; an empty list is the CPU alone. ``rpc``: servers of libggml's RPC backend that take a part
+    of the model, as in ["10.0.0.2:50052"].
 
     What is left out is as the first opener has it; a value other than that is a ValueError. Who asks for
-    another ``kv_type``, ``flash_attention`` or ``kv_unified`` gets an engine of its own on the same weights.
+    another ``kv_type``, ``flash_attention``, ``kv_unified`` or ``draft_model`` gets an engine of its own on
+    the same weights.
 
     When the KV cache has no room for all that run, what nobody uses leaves it, and then the least urgent
     requests pause and go on later. What leaves is saved in memory for those who begin with it again: at most
@@ -80,6 +82,7 @@ class Model(_core.Model):
         kv_type: str | None = None,
         flash_attention: bool | None = None,
         kv_unified: bool | None = None,
+        draft_model: str | PathLike[str] | None = None,
         gpu_layers: int | None = None,
         devices: Sequence[str] | None = None,
         rpc: Sequence[str] | None = None,
@@ -99,6 +102,7 @@ class Model(_core.Model):
             kv_type,
             flash_attention,
             kv_unified,
+            draft_model,
             gpu_layers,
             devices,
             rpc,

@@ -64,6 +64,7 @@ struct OpenArguments {
     PyObject* kv_type = nullptr;
     PyObject* flash_attention = nullptr;
     PyObject* kv_unified = nullptr;
+    PyObject* draft_model = nullptr;
     PyObject* gpu_layers = nullptr;
     PyObject* devices = nullptr;
     PyObject* rpc = nullptr;
@@ -83,6 +84,20 @@ bool read_cache_types(PyObject* object, std::optional<CacheTypes>& value) {
     return false;
 }
 
+bool optional_path(PyObject* object, const char* name, std::optional<std::string>& value) {
+    if (object == Py_None) return true;
+    PyObject* bytes = nullptr;
+    if (PyUnicode_FSConverter(object, static_cast<void*>(&bytes)) == 0) {
+        if (PyErr_ExceptionMatches(PyExc_TypeError) != 0) {
+            PyErr_Format(PyExc_TypeError, "%s must be str, os.PathLike or None, not %T", name, object);
+        }
+        return false;
+    }
+    value.emplace(PyBytes_AS_STRING(bytes), static_cast<std::size_t>(PyBytes_GET_SIZE(bytes)));
+    Py_DECREF(bytes);
+    return true;
+}
+
 bool read_model_options(const OpenArguments& given, ModelOptions& options) {
     std::optional<bool> flash;
     std::optional<bool> unified;
@@ -93,6 +108,7 @@ bool read_model_options(const OpenArguments& given, ModelOptions& options) {
         !read_cache_types(given.kv_type, options.cache_types) ||
         !optional_bool(given.flash_attention, "flash_attention", flash) ||
         !optional_bool(given.kv_unified, "kv_unified", unified) ||
+        !optional_path(given.draft_model, "draft_model", options.draft_model) ||
         !optional_int(given.gpu_layers, "gpu_layers", options.gpu_layers) ||
         !optional_texts(given.devices, "devices", options.devices) ||
         !optional_texts(given.rpc, "rpc", options.rpc)) {
@@ -106,10 +122,10 @@ bool read_model_options(const OpenArguments& given, ModelOptions& options) {
 PyObject* model_new(PyTypeObject* type, PyObject* args, PyObject* /*keywords*/) {
     PyObject* path_bytes = nullptr;
     OpenArguments given;
-    if (PyArg_ParseTuple(args, "O&OOOOOOOOOO:Model", PyUnicode_FSConverter, &path_bytes,
+    if (PyArg_ParseTuple(args, "O&OOOOOOOOOOO:Model", PyUnicode_FSConverter, &path_bytes,
                          &given.context_length, &given.max_sequences, &given.threads, &given.max_waiting,
-                         &given.kv_type, &given.flash_attention, &given.kv_unified, &given.gpu_layers,
-                         &given.devices, &given.rpc) == 0) {
+                         &given.kv_type, &given.flash_attention, &given.kv_unified, &given.draft_model,
+                         &given.gpu_layers, &given.devices, &given.rpc) == 0) {
         return nullptr;
     }
     const std::string path(PyBytes_AS_STRING(path_bytes),
@@ -309,6 +325,8 @@ PyObject* model_info(PyObject* object, PyObject*) {
     good = good && set_item(dict, "kv_unified", PyBool_FromLong(unified ? 1 : 0));
     good = good && set_item(dict, "generates", PyBool_FromLong(info.generates ? 1 : 0));
     good = good && set_item(dict, "pooling", PyUnicode_FromString(to_string(info.pooling)));
+    const std::string& draft = model->draft_path();
+    good = good && set_item(dict, "draft_model", draft.empty() ? Py_NewRef(Py_None) : str_of(draft));
     good = good && set_item(dict, "kv_type", str_of(to_string(model->cache_types())));
     good = good && set_item(dict, "adds_bos", PyBool_FromLong(info.adds_bos ? 1 : 0));
     for (const auto& [key, text] : texts) good = good && set_item(dict, key, str_of(*text));
@@ -366,6 +384,7 @@ PyObject* model_stats(PyObject* object, PyObject*) {
         {"computing_microseconds", microseconds(stats.computing)},
     };
     PyObject* dict = PyDict_New();
+    if (dict != nullptr && !set_item(dict, "draft_error", str_of(stats.draft_error))) Py_CLEAR(dict);
     for (const auto& [key, number] : numbers) {
         if (dict != nullptr && !set_item(dict, key, PyLong_FromLongLong(number))) Py_CLEAR(dict);
     }

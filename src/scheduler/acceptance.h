@@ -3,29 +3,45 @@
 
 #include <array>
 #include <cstddef>
+#include <cstdint>
 
 namespace syncyte {
 
-// By the length of the match that they were guessed from. Old guesses fade. The engine thread only.
+// By where the guess comes from. Old guesses fade. The engine thread only.
 class Acceptance {
   public:
+    // A match of at least so many tokens (scheduler/lookup.h), or a draft model that was so sure of it.
+    // kDrafted: a draft model, however sure.
+    enum class Kind : std::uint8_t {
+        kMatchOf3,
+        kMatchOf5,
+        kMatchOf8,
+        kMatchOf16,
+        kUnlikely,
+        kPossible,
+        kLikely,
+        kSure,
+        kDrafted,
+    };
+    static Kind of_match(std::size_t length);
+    static Kind of_probability(double probability);
+
     // Guesses that are remembered, about.
     explicit Acceptance(double memory) : kept_(1 - 1 / memory) {}
 
-    // Of a guess from a match of so many tokens, `tried` tokens were looked at and the first `right` of them
-    // were right.
-    void note(std::size_t matched, std::size_t tried, std::size_t right);
-    // The chance that the next token of such a guess is right; with few guesses it is near `otherwise`.
-    [[nodiscard]] double rate(std::size_t matched, double otherwise) const;
+    void note(Kind kind, bool right);
+    // The chance that such a guess is right; while few were seen it is near `otherwise`.
+    [[nodiscard]] double rate(Kind kind, double otherwise) const;
+    // Nothing is known of a draft model any more.
+    void forget_drafted();
 
   private:
     struct Count {
         double tried = 0;
         double right = 0;
     };
-    static std::size_t kind_of(std::size_t matched);
 
-    std::array<Count, 4> counts_{};
+    std::array<Count, static_cast<std::size_t>(Kind::kDrafted) + 1> counts_{};
     double kept_;
 };
 

@@ -199,6 +199,7 @@ Sequence* Scheduler::least_urgent() const {
 
 // Takes the place of a running sequence away; its cells stay as long as they can. It waits again.
 Scheduler::SequencePointer Scheduler::pause(Sequence& sequence) {
+    if (draft_model_) draft_model_->leave(sequence.draft);
     sequence.hold = tree_.pause(std::exchange(sequence.node, nullptr));
     sequence.waiting_since = now_;
     ++pauses_;

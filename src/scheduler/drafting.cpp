@@ -15,10 +15,13 @@ namespace {
 
 constexpr std::size_t kMostDrafted = 16;  // of one sequence, where it is for us to say
 constexpr double kFirstRate = 0.3;        // that a guess is right, before any was seen
+constexpr double kFirstDraftRate = 0.7;   // of a draft model's
+constexpr double kFirstDraftCost = 0.15;  // of a draft model's row, before any was measured: of one here
 constexpr double kLeastGain = 1.05;       // expected, or nothing is drafted
 // With more sequences a step is so wide that only their own texts are worth looking through.
 constexpr std::size_t kLookFar = 4;
-constexpr std::size_t kGoodMatch = 8;
+// Tokens, computed without a draft model because it does not pay, after which it gets another chance.
+constexpr std::size_t kAnotherChance = 2048;
 
 // One guessed token, and the chance that it and all before it are right.
 struct Chance {
@@ -26,15 +29,29 @@ struct Chance {
     Sequence* sequence;
 };
 
+double first_rate(Acceptance::Kind kind) {
+    return kind < Acceptance::Kind::kUnlikely ? kFirstRate : kFirstDraftRate;
+}
+
+// Tokens that may be drafted of it, as far as it is concerned.
+std::size_t most_drafted(const Sequence& sequence, std::int32_t context_length) {
+    const std::int32_t asked = sequence.options().draft_tokens;
+    const std::size_t wanted = asked < 0 ? kMostDrafted : static_cast<std::size_t>(asked);
+    const auto context = static_cast<std::size_t>(context_length);
+    return std::min({wanted, static_cast<std::size_t>(std::max(sequence.to_come(), 0)),
+                     context - std::min(context, sequence.tokens.size())});
+}
+
+bool is_good(const Sequence& sequence) {
+    return !sequence.guess.empty() && sequence.kinds.front() >= Acceptance::Kind::kMatchOf8;
+}
+
 }  // namespace
 
 // What each running answer may go on with, and how much of that to compute. Not beside prompts: their rows
 // fill the step.
 void Scheduler::draft() {
-    for (const auto& sequence : running_) {
-        sequence->guess.clear();
-        sequence->drafted = 0;
-    }
+    for (const auto& sequence : running_) sequence->forget_guess();
     const bool asked =
         std::ranges::any_of(running_, [](const auto& s) { return s->options().draft_tokens != 0; });
     if (!asked || !context_->can_rewind()) return;
@@ -46,11 +63,16 @@ void Scheduler::draft() {
     }
     std::size_t room = static_cast<std::size_t>(options_.rows_per_step) - decoding.size();
     room = std::min(room, static_cast<std::size_t>(std::max(tree_.free_cells(), 0)));
-    const bool pays = decoding.size() <= kLookFar || may_pay(decoding.size(), room);
+    const bool look_far = decoding.size() <= kLookFar;
+    const bool pays = look_far || may_pay(decoding.size(), room);
+    std::vector<Sequence*> asking = decoding;
+    std::erase_if(asking, [pays](const Sequence* sequence) {
+        return sequence->options().draft_tokens == 0 || (sequence->options().draft_tokens < 0 && !pays);
+    });
+    for (Sequence* sequence : asking) look_up(*sequence, look_far);
+    ask_draft_model(asking, decoding.size(), room);
     std::vector<Sequence*> automatic;
-    for (Sequence* sequence : decoding) {
-        if (sequence->options().draft_tokens < 0 && !pays) continue;
-        guess(*sequence, decoding.size() <= kLookFar);
+    for (Sequence* sequence : asking) {
         if (sequence->guess.empty()) continue;
         if (sequence->options().draft_tokens < 0) {
             automatic.push_back(sequence);
@@ -73,24 +95,126 @@ bool Scheduler::may_pay(std::size_t sequences, std::size_t room) const {
     return false;
 }
 
-void Scheduler::guess(Sequence& sequence, bool look_far) {
-    const std::int32_t asked = sequence.options().draft_tokens;
-    const std::size_t wanted = asked < 0 ? kMostDrafted : static_cast<std::size_t>(asked);
-    const auto context = static_cast<std::size_t>(options_.context_length);
-    const std::size_t most = std::min({wanted, static_cast<std::size_t>(std::max(sequence.to_come(), 0)),
-                                       context - std::min(context, sequence.tokens.size())});
+// Guesses from texts.
+void Scheduler::look_up(Sequence& sequence, bool look_far) {
+    const std::size_t most = most_drafted(sequence, options_.context_length);
     if (most == 0) return;
     const std::span<const Token> text = sequence.tokens;
     const TextMatch own = longest_match(text, text);
-    sequence.matched = own.length;
+    std::size_t matched = own.length;
     if (own.length > 0) repeat_from(text, own.next, most, sequence.guess);
-    if (own.length >= kGoodMatch || !look_far) return;
-    for (const std::span<const Token> other : tree_.texts(sequence.node)) {
-        const TextMatch match = longest_match(other, text);
-        if (match.length <= sequence.matched) continue;
-        sequence.matched = match.length;
-        sequence.guess.assign_range(other.subspan(match.next, std::min(most, other.size() - match.next)));
+    if (own.length < kGoodMatch && look_far) {
+        for (const std::span<const Token> other : tree_.texts(sequence.node)) {
+            const TextMatch match = longest_match(other, text);
+            if (match.length <= matched) continue;
+            matched = match.length;
+            sequence.guess.assign_range(other.subspan(match.next, std::min(most, other.size() - match.next)));
+        }
     }
+    sequence.kinds.assign(sequence.guess.size(), Acceptance::of_match(matched));
+}
+
+// The chance that such a guess for the sequence is right.
+double Scheduler::rate(const Sequence& sequence, Acceptance::Kind kind) const {
+    return sequence.acceptance.rate(kind, acceptance_.rate(kind, first_rate(kind)));
+}
+
+// Guesses of a draft model, for those whose texts give no good one: as many as were asked for, or as pay.
+void Scheduler::ask_draft_model(const std::vector<Sequence*>& asking, std::size_t sequences,
+                                std::size_t room) {
+    if (!draft_model_ || !draft_model_->works()) return;
+    std::vector<DraftModel::Wish> wishes;
+    std::vector<Sequence*> wishing;
+    const auto wish = [&](Sequence& sequence, std::size_t most) {
+        most = std::min(most, most_drafted(sequence, options_.context_length));
+        if (most == 0) return;
+        wishing.push_back(&sequence);
+        wishes.push_back({.place = &sequence.draft,
+                          .text = sequence.tokens,
+                          .salt = sequence.options().cache_salt,
+                          .most = most});
+    };
+    std::vector<Sequence*> automatic;
+    for (Sequence* sequence : asking) {
+        if (is_good(*sequence)) continue;
+        if (sequence->options().draft_tokens < 0) {
+            automatic.push_back(sequence);
+        } else {
+            wish(*sequence, std::min(room, kMostDrafted * 4));
+        }
+    }
+    const DraftPlan plan = plan_drafting(automatic, sequences, room);
+    for (Sequence* sequence : automatic) {
+        if (plan.depth == 0 || !worth_following(*sequence, plan, sequences)) continue;
+        wish(*sequence, plan.depth);
+        if (wishing.empty() || wishing.back() != sequence) continue;
+        wishes.back().goes_on = [this, sequence, right = 1.0,
+                                 least = plan.least](double probability) mutable {
+            right *= rate(*sequence, Acceptance::of_probability(probability));
+            return right > least;
+        };
+    }
+    if (wishes.empty()) return;
+    const Clock::duration before = draft_model_->computing();
+    draft_model_->guess(wishes);
+    computing_ += draft_model_->computing() - before;
+    for (std::size_t i = 0; i < wishes.size(); ++i) {
+        if (wishes[i].guess.empty()) continue;
+        wishing[i]->guess = std::move(wishes[i].guess);
+        wishing[i]->kinds.clear();
+        for (const double probability : wishes[i].probabilities) {
+            wishing[i]->kinds.push_back(Acceptance::of_probability(probability));
+        }
+    }
+}
+
+// How far a draft model should guess for all of them, by how often it was right and what steps take.
+Scheduler::DraftPlan Scheduler::plan_drafting(const std::vector<Sequence*>& with, std::size_t sequences,
+                                              std::size_t room) {
+    if (with.empty() || !cost_.knows(sequences)) return {};
+    double guess_seconds = draft_model_->seconds(with.size());
+    if (guess_seconds == 0) guess_seconds = kFirstDraftCost * cost_.seconds(with.size());
+    const double plain_speed = static_cast<double>(sequences) / cost_.seconds(sequences);
+    std::vector<double> right(with.size(), 1);
+    auto tokens = static_cast<double>(sequences);
+    double best = kLeastGain * plain_speed;
+    DraftPlan plan;
+    for (std::size_t depth = 1; depth <= kMostDrafted; ++depth) {
+        const std::size_t rows = depth * with.size();
+        if (rows > room || sequences + rows > StepCost::kMostRows) break;
+        for (std::size_t i = 0; i < with.size(); ++i) {
+            tokens += right[i] *= rate(*with[i], Acceptance::Kind::kDrafted);
+        }
+        const double seconds = cost_.seconds(sequences + rows) + static_cast<double>(depth) * guess_seconds;
+        if (tokens / seconds <= best) continue;
+        best = tokens / seconds;
+        plan = {.depth = depth, .gain = best / plain_speed};
+    }
+    if (plan.depth == 0) {
+        unguessed_ += with.size();
+        if (unguessed_ < kAnotherChance) return plan;
+        unguessed_ = 0;
+        acceptance_.forget_drafted();
+        for (const auto& sequence : running_) sequence->acceptance.forget_drafted();
+        return plan;
+    }
+    const double row_seconds = cost_.seconds(sequences + 1) - cost_.seconds(sequences);
+    plan.least = best * (guess_seconds / static_cast<double>(with.size()) + std::max(row_seconds, 0.0));
+    return plan;
+}
+
+// Whether what a draft model saves is more than what it has yet to compute of the text.
+bool Scheduler::worth_following(const Sequence& sequence, const DraftPlan& plan,
+                                std::size_t sequences) const {
+    constexpr std::size_t kFew = 32;
+    const std::size_t missing = DraftModel::missing(sequence.draft, sequence.tokens);
+    if (missing <= kFew) return true;
+    const std::size_t rows = std::min(draft_model_->rows_per_step(), StepCost::kMostRows);
+    double step_seconds = draft_model_->seconds(rows);
+    if (step_seconds == 0) step_seconds = kFirstDraftCost * cost_.seconds(rows);
+    const double costs = step_seconds * static_cast<double>(missing) / static_cast<double>(rows);
+    const double plain = cost_.seconds(sequences) * static_cast<double>(std::max(sequence.to_come(), 0));
+    return plain * (1 - 1 / plan.gain) > costs;
 }
 
 // Draws the line where the expected tokens per second are most.
@@ -98,10 +222,10 @@ void Scheduler::weigh(const std::vector<Sequence*>& guessed, std::size_t sequenc
     if (!cost_.knows(sequences)) return;
     std::vector<Chance> chances;
     for (Sequence* sequence : guessed) {
-        const double usual = acceptance_.rate(sequence->matched, kFirstRate);
-        const double rate = sequence->acceptance.rate(sequence->matched, usual);
         double right = 1;
-        for (std::size_t i = 0; i < sequence->guess.size(); ++i) chances.push_back({right *= rate, sequence});
+        for (const Acceptance::Kind kind : sequence->kinds) {
+            chances.push_back({right *= rate(*sequence, kind), sequence});
+        }
     }
     std::ranges::stable_sort(chances, std::greater{}, &Chance::right);
     const std::size_t most = std::min({chances.size(), room, StepCost::kMostRows - sequences});
@@ -120,10 +244,7 @@ void Scheduler::weigh(const std::vector<Sequence*>& guessed, std::size_t sequenc
 
 // The rows of one answer: the next token, and as many more as were drafted and are what comes.
 void Scheduler::process_rows(Sequence& sequence) {
-    const std::size_t matched = sequence.matched;
-    const std::size_t guessed = sequence.guess.size();
     const std::size_t drafted = sequence.drafted;
-    std::size_t right = 0;
     std::size_t chosen = 0;
     while (true) {
         const Result<Token> token = sequence.sampler->sample(context_->logits(sequence.row + chosen));
@@ -131,10 +252,12 @@ void Scheduler::process_rows(Sequence& sequence) {
             fail(sequence, token.error());
             break;
         }
-        const bool is_right = chosen < guessed && *token == sequence.guess[chosen];
+        // What was not drafted has shown whether it would have been right.
+        const bool guessed = chosen < sequence.guess.size();
+        const bool is_right = guessed && *token == sequence.guess[chosen];
+        if (guessed) note_guess(sequence, sequence.kinds[chosen], is_right);
         const bool goes_on = is_right && chosen < drafted;
         ++chosen;
-        if (is_right) ++right;
         if (goes_on) {
             ++sequence.accepted_tokens;
             ++accepted_tokens_;
@@ -144,12 +267,14 @@ void Scheduler::process_rows(Sequence& sequence) {
         check(tree_.extend(sequence.node), "cells for what was drafted");
         sequence.node->tokens.push_back(*token);
     }
-    // What was not drafted has shown whether it would have been right.
-    if (const std::size_t tried = std::min(chosen, guessed); tried > 0) {
-        sequence.acceptance.note(matched, tried, right);
-        acceptance_.note(matched, tried, right);
-    }
     withdraw(sequence);
+}
+
+void Scheduler::note_guess(Sequence& sequence, Acceptance::Kind kind, bool right) {
+    for (Acceptance* known : {&sequence.acceptance, &acceptance_}) {
+        known->note(kind, right);
+        if (kind >= Acceptance::Kind::kUnlikely) known->note(Acceptance::Kind::kDrafted, right);
+    }
 }
 
 // The context had no room for them, and may have without.
@@ -165,8 +290,8 @@ void Scheduler::withdraw(Sequence& sequence) {
     if (sequence.drafted > 0 && sequence.node != nullptr) {
         context_->erase(sequence.node->id, static_cast<Position>(sequence.computed()));
     }
-    sequence.guess.clear();
-    sequence.drafted = 0;
+    sequence.forget_guess();
+    if (draft_model_) draft_model_->settle(sequence.draft, sequence.tokens);
 }
 
 }  // namespace syncyte

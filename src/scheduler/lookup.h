@@ -12,6 +12,8 @@ namespace syncyte {
 // Shorter matches guess too badly; longer ones guess no better.
 inline constexpr std::size_t kShortestMatch = 3;
 inline constexpr std::size_t kLongestMatch = 16;
+// From so many tokens on guesses are so often right that no better source is looked for.
+inline constexpr std::size_t kGoodMatch = 8;
 
 // Where the end of a text was seen, and how much of it.
 struct TextMatch {

@@ -23,10 +23,11 @@ std::string salt_of(const RequestOptions& options) {
 }  // namespace
 
 Scheduler::Scheduler(std::shared_ptr<const Model> model, std::unique_ptr<Context> context,
-                     const SchedulerOptions& options)
+                     const SchedulerOptions& options, std::unique_ptr<DraftModel> draft_model)
     : model_(std::move(model)),
       context_(std::move(context)),
       options_(options),
+      draft_model_(std::move(draft_model)),
       tree_(*context_, context_sequences(options.max_sequences, options.layout), options.cells,
             context_->can_fork() ? PrefixTree::Sharing::kYes : PrefixTree::Sharing::kNo) {
     check(options.max_sequences > 0 && options.rows_per_step >= options.max_sequences &&
@@ -73,6 +74,11 @@ Result<void> Scheduler::submit(const Ref<Request>& request) {
     }
     request->fail(std::move(*error));
     return {};
+}
+
+void Scheduler::interrupt() {
+    context_->interrupt();
+    if (draft_model_) draft_model_->interrupt();
 }
 
 Result<void> Scheduler::check_prompt(std::size_t tokens) const {
@@ -338,6 +344,7 @@ void Scheduler::fail_overloaded(Sequence& sequence) {
 // Its place is free. Its owner erases it.
 void Scheduler::leave(Sequence& sequence) {
     withdraw(sequence);
+    if (draft_model_) draft_model_->leave(sequence.draft);
     if (sequence.node != nullptr) tree_.end(std::exchange(sequence.node, nullptr));
     tree_.release(std::exchange(sequence.hold, 0));
     sequence.done = true;
@@ -356,6 +363,7 @@ void Scheduler::fail_all(const Error& error) {
         request->fail(error);
     }
     tree_.close();
+    if (draft_model_) draft_model_->close();
     for (const auto& sequence : waiting_) fail(*sequence, error);
     for (const auto& sequence : running_) fail(*sequence, error);
     waiting_.clear();
@@ -387,6 +395,7 @@ void Scheduler::publish_stats() {
               .reused_tokens = reused_tokens_,
               .drafted_tokens = drafted_tokens_,
               .accepted_tokens = accepted_tokens_,
+              .draft_error = draft_model_ ? draft_model_->error() : std::string(),
               .evictions = tree_.evictions(),
               .pauses = pauses_,
               .busy = busy_,

@@ -15,6 +15,7 @@
 #include "engine/model.h"
 #include "scheduler/acceptance.h"
 #include "scheduler/adapter_turns.h"
+#include "scheduler/draft_model.h"
 #include "scheduler/engine_work.h"
 #include "scheduler/pace.h"
 #include "scheduler/prefix_tree.h"
@@ -51,7 +52,8 @@ struct SchedulerStats {
     std::uint64_t reused_tokens = 0;    // of prompts, taken from what others had computed
     std::uint64_t drafted_tokens = 0;   // guessed, and computed along with known ones
     std::uint64_t accepted_tokens = 0;  // of those: were right
-    std::uint64_t evictions = 0;        // times that cells were given up for want of room
+    std::string draft_error;      // why the draft model guesses no more; empty: it does, or there is none
+    std::uint64_t evictions = 0;  // times that cells were given up for want of room
     std::uint64_t pauses = 0;
     // Of the steps that computed something: their length, and of it the time inside the model.
     Clock::duration busy{};
@@ -72,9 +74,10 @@ class Scheduler final : public EngineWork {
     // Sequence ids that a context for max_sequences needs: in a unified cache some hold what ended.
     static std::int32_t context_sequences(std::int32_t max_sequences, CacheLayout layout);
 
-    // `context` must be of `model` and have context_sequences() of them.
+    // `context` must be of `model` and have context_sequences() of them. `draft_model` guesses where requests
+    // want guesses; null: only texts are looked through for them.
     Scheduler(std::shared_ptr<const Model> model, std::unique_ptr<Context> context,
-              const SchedulerOptions& options);
+              const SchedulerOptions& options, std::unique_ptr<DraftModel> draft_model = nullptr);
     ~Scheduler() override;
 
     // Any thread. kOverloaded: too many are open; the request was not taken. kInvalidArgument: a prefix, of a
@@ -83,7 +86,7 @@ class Scheduler final : public EngineWork {
     // Any thread: why a request with such a prompt can never run, if so.
     [[nodiscard]] Result<void> check_prompt(std::size_t tokens) const;
     [[nodiscard]] SchedulerStats stats() const;
-    void interrupt() override { context_->interrupt(); }
+    void interrupt() override;
 
     // One round of receive, schedule, forward, process.
     bool step() override;
@@ -123,10 +126,21 @@ class Scheduler final : public EngineWork {
     void process_token(Sequence& sequence, Token token);
     // What is guessed: drafting.cpp.
     void draft();
+    struct DraftPlan {
+        std::size_t depth = 0;  // tokens to guess of each text; 0: guesses do not pay
+        double gain = 1;        // expected, over plain decoding
+        double least = 0;       // chance of a guess that another after it is worth its time
+    };
     [[nodiscard]] bool may_pay(std::size_t sequences, std::size_t room) const;
-    void guess(Sequence& sequence, bool look_far);
+    void look_up(Sequence& sequence, bool look_far);
+    void ask_draft_model(const std::vector<Sequence*>& asking, std::size_t sequences, std::size_t room);
+    DraftPlan plan_drafting(const std::vector<Sequence*>& with, std::size_t sequences, std::size_t room);
+    [[nodiscard]] bool worth_following(const Sequence& sequence, const DraftPlan& plan,
+                                       std::size_t sequences) const;
+    [[nodiscard]] double rate(const Sequence& sequence, Acceptance::Kind kind) const;
     void weigh(const std::vector<Sequence*>& guessed, std::size_t sequences, std::size_t room);
     void process_rows(Sequence& sequence);
+    void note_guess(Sequence& sequence, Acceptance::Kind kind, bool right);
     bool give_up_drafts();
     void withdraw(Sequence& sequence);
     // How it ends.
@@ -140,6 +154,7 @@ class Scheduler final : public EngineWork {
     const std::shared_ptr<const Model> model_;
     const std::unique_ptr<Context> context_;
     const SchedulerOptions options_;
+    const std::unique_ptr<DraftModel> draft_model_;
 
     // Shared with other threads.
     mutable std::mutex mutex_;
@@ -169,6 +184,7 @@ class Scheduler final : public EngineWork {
     Pace pace_;
     StepCost cost_;
     Acceptance acceptance_{256};  // of all sequences
+    std::size_t unguessed_ = 0;   // tokens since a draft model last had a chance
     AdapterTurns turns_;
     AppliedAdapter serving_;  // what this step computes with
     std::vector<AdapterTurns::Claim> claims_;

@@ -11,6 +11,7 @@
 #include "base/ref.h"
 #include "engine/sampler.h"
 #include "scheduler/acceptance.h"
+#include "scheduler/draft_model.h"
 #include "scheduler/output_text.h"
 #include "scheduler/prefix_tree.h"
 #include "scheduler/request.h"
@@ -35,11 +36,12 @@ struct Sequence {
     std::size_t row = kNoRow;  // of this step, whose logits choose the next token
     bool done = false;
 
-    // What may come next, guessed from `matched` tokens; the first `drafted` of it are computed in this step,
-    // in the rows after `row`.
+    // What may come next, and where each guess comes from; the first `drafted` of it are computed in this
+    // step, in the rows after `row`.
     std::vector<Token> guess{};
-    std::size_t matched = 0;
+    std::vector<Acceptance::Kind> kinds{};
     std::size_t drafted = 0;
+    DraftModel::Place draft{};  // where a draft model has it
     Acceptance acceptance{16};
     std::int32_t drafted_tokens = 0;   // in all
     std::int32_t accepted_tokens = 0;  // of those
@@ -57,6 +59,12 @@ struct Sequence {
     [[nodiscard]] bool decoding() const { return generated > 0 && missing() == 1; }
     // Tokens it may still need cells for beyond `tokens`; the last one it generates needs none.
     [[nodiscard]] std::int32_t to_come() const { return options().max_tokens - generated - 1; }
+
+    void forget_guess() {
+        guess.clear();
+        kinds.clear();
+        drafted = 0;
+    }
 };
 
 }  // namespace syncyte

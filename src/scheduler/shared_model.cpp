@@ -93,6 +93,8 @@ Result<void> check_same_place(const ModelOptions& wanted, const LoadOptions& act
 
 struct SharedModel::Core {
     std::string path;
+    std::string draft_path;            // empty: no draft model
+    std::optional<FileId> draft_file;  // of it
     std::int32_t threads = 1;
     CacheTypes cache_types;
     FlashAttention flash_attention = FlashAttention::kAuto;
@@ -131,21 +133,26 @@ class ModelRegistry {
         if (auto fits = check_ranges(options); !fits) return std::unexpected(std::move(fits.error()));
         const Result<FileId> file = identify(path);
         if (!file) return std::unexpected(file.error());
+        Draft draft;
+        if (options.draft_model) {
+            // Before the model: who loads one never waits for another.
+            if (auto found = open_draft(*options.draft_model, draft); !found) {
+                return std::unexpected(std::move(found.error()));
+            }
+        }
 
         std::unique_lock lock(mutex_);
-        loaded_.wait(lock, [&] { return !entries_.contains(*file) || !entries_[*file].loading; });
-        std::erase_if(entries_, [](auto& entry) { return entry.second.forgotten(); });
-        Entry& entry = entries_[*file];
+        Entry& entry = settled_entry(lock, *file);
         const std::shared_ptr<const Model> weights = entry.weights.lock();
-        if (weights && !entry.engines.empty()) {
+        if (weights) {
             if (auto same = check_same_place(options, entry.place); !same) {
                 return std::unexpected(std::move(same.error()));
             }
-            if (auto core = entry.fitting(options)) return join(std::move(core), options);
+            if (auto core = entry.fitting(options, draft.file)) return join(std::move(core), options);
         }
         entry.loading = true;
         lock.unlock();
-        Result<std::shared_ptr<SharedModel::Core>> core = load(path, options, weights);
+        Result<std::shared_ptr<SharedModel::Core>> core = load(path, options, weights, draft);
         lock.lock();
         // Nobody else touches an entry while it is loading.
         entry.loading = false;
@@ -161,6 +168,13 @@ class ModelRegistry {
     }
 
   private:
+    // A draft model's file and its weights; none where `file` is empty.
+    struct Draft {
+        std::string path;  // absolute
+        std::optional<FileId> file;
+        std::shared_ptr<const Model> weights;
+    };
+
     // A file: its weights, and the engines that use them, which differ in how they keep the KV cache.
     struct Entry {
         std::weak_ptr<const Model> weights;
@@ -171,22 +185,84 @@ class ModelRegistry {
         // Nobody uses it, and nobody is loading it. Drops engines that are gone.
         bool forgotten() {
             std::erase_if(engines, [](const auto& engine) { return engine.expired(); });
-            return engines.empty() && !loading;
+            return engines.empty() && weights.expired() && !loading;
         }
 
         // The engine that is as wanted, the oldest first.
-        [[nodiscard]] std::shared_ptr<SharedModel::Core> fitting(const ModelOptions& wanted) const {
+        [[nodiscard]] std::shared_ptr<SharedModel::Core> fitting(const ModelOptions& wanted,
+                                                                 const std::optional<FileId>& draft) const {
             for (const auto& engine : engines) {
                 auto core = engine.lock();
                 if (core && (!wanted.cache_types || *wanted.cache_types == core->cache_types) &&
                     (!wanted.flash_attention || *wanted.flash_attention == core->flash_attention) &&
-                    (!wanted.layout || *wanted.layout == core->limits.layout)) {
+                    (!wanted.layout || *wanted.layout == core->limits.layout) &&
+                    (!draft || draft == core->draft_file)) {
                     return core;
                 }
             }
             return nullptr;
         }
     };
+
+    // The entry of a file that nobody is loading.
+    Entry& settled_entry(std::unique_lock<std::mutex>& lock, const FileId& file) {
+        loaded_.wait(lock, [&] { return !entries_.contains(file) || !entries_[file].loading; });
+        std::erase_if(entries_, [](auto& entry) { return entry.second.forgotten(); });
+        return entries_[file];
+    }
+
+    // The weights of a draft model: those of whoever has the file open, wherever they are, or read now.
+    Result<void> open_draft(const std::string& path, Draft& draft) {
+        const auto explained = [](const Error& error) {
+            return failure(error.code, "draft_model: " + error.message);
+        };
+        const Result<FileId> file = identify(path);
+        if (!file) return explained(file.error());
+        std::error_code ignored;
+        draft.path = std::filesystem::absolute(path, ignored).string();
+        draft.file = *file;
+        std::unique_lock lock(mutex_);
+        Entry& entry = settled_entry(lock, *file);
+        draft.weights = entry.weights.lock();
+        if (draft.weights) return {};
+        entry.loading = true;
+        lock.unlock();
+        Result<std::shared_ptr<const Model>> model = load_llama_model(path, {});
+        lock.lock();
+        entry.loading = false;
+        if (model) {
+            entry.place = {};
+            entry.weights = draft.weights = std::move(*model);
+        }
+        loaded_.notify_all();
+        if (!model) return explained(model.error());
+        return {};
+    }
+
+    static Result<std::unique_ptr<DraftModel>> make_draft_model(const Draft& draft, const Model& model,
+                                                                const SchedulerOptions& limits,
+                                                                std::int32_t threads) {
+        if (auto fits = DraftModel::check_fits(model, *draft.weights); !fits) {
+            return std::unexpected(std::move(fits.error()));
+        }
+        const std::int32_t trained = draft.weights->info().trained_context;
+        DraftOptions options{
+            .sequences = Scheduler::context_sequences(limits.max_sequences, CacheLayout::kUnified),
+            .context_length = trained > 0 ? std::min(limits.context_length, trained) : limits.context_length,
+            .cells = limits.cells,
+            .rows_per_step = limits.rows_per_step,
+            .vocabulary = model.info().vocabulary_size};
+        auto context = draft.weights->make_context({.cells = options.cells,
+                                                    .max_sequences = options.sequences,
+                                                    .rows_per_step = options.rows_per_step,
+                                                    .threads = threads});
+        if (!context) return std::unexpected(std::move(context.error()));
+        if (!(*context)->can_rewind()) {
+            return failure(ErrorCode::kInvalidArgument,
+                           "its state is recurrent, so guesses cannot be taken back");
+        }
+        return std::make_unique<DraftModel>(draft.weights, std::move(*context), options);
+    }
 
     static Result<Ref<SharedModel>> join(std::shared_ptr<SharedModel::Core> core,
                                          const ModelOptions& options) {
@@ -213,7 +289,8 @@ class ModelRegistry {
     // On `weights`, if there are any.
     static Result<std::shared_ptr<SharedModel::Core>> load(const std::string& path,
                                                            const ModelOptions& options,
-                                                           std::shared_ptr<const Model> weights) {
+                                                           std::shared_ptr<const Model> weights,
+                                                           const Draft& draft) {
         Result<std::shared_ptr<const Model>> model = std::move(weights);
         if (*model == nullptr) model = load_llama_model(path, load_options(options));
         if (!model) return std::unexpected(std::move(model.error()));
@@ -250,6 +327,16 @@ class ModelRegistry {
         core->path = std::filesystem::absolute(path, ignored).string();
         core->model = *model;
         core->limits = limits;
+        core->draft_path = draft.path;
+        core->draft_file = draft.file;
+        std::unique_ptr<DraftModel> draft_model;
+        if (draft.file) {
+            auto made = make_draft_model(draft, **model, limits, core->threads);
+            if (!made) {
+                return failure(made.error().code, "draft_model: " + draft.path + ": " + made.error().message);
+            }
+            draft_model = std::move(*made);
+        }
         if (!(*model)->info().generates) {
             if (auto computes = try_embedding(**model); !computes) {
                 computes.error().message = path + ": " + computes.error().message;
@@ -269,7 +356,8 @@ class ModelRegistry {
             context.error().message = path + ": " + context.error().message;
             return std::unexpected(std::move(context.error()));
         }
-        core->scheduler = std::make_shared<Scheduler>(std::move(*model), std::move(*context), limits);
+        core->scheduler = std::make_shared<Scheduler>(std::move(*model), std::move(*context), limits,
+                                                      std::move(draft_model));
         if (auto added = EngineThread::of_process().add(core->scheduler); !added) {
             return std::unexpected(std::move(added.error()));
         }
@@ -290,6 +378,8 @@ Ref<SharedModel> SharedModel::again() const { return Ref<SharedModel>::adopt(new
 const Model& SharedModel::model() const { return *core_->model; }
 
 const std::string& SharedModel::path() const { return core_->path; }
+
+const std::string& SharedModel::draft_path() const { return core_->draft_path; }
 
 std::int32_t SharedModel::threads() const { return core_->threads; }
 

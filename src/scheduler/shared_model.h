@@ -25,10 +25,12 @@ struct ModelOptions {
     std::optional<std::int32_t> max_sequences;   // 1 to 256; default 16
     std::optional<std::int32_t> threads;         // 1 to 512; default: the cores this process may use
     std::optional<std::int32_t> max_waiting;     // requests beyond max_sequences; default: no limit
-    // Of the KV cache. Who asks for other than what is there gets an engine of its own, on the same weights.
+    // Who asks for others of these than there are gets an engine of its own, on the same weights.
     std::optional<CacheTypes> cache_types;          // default: f16
     std::optional<FlashAttention> flash_attention;  // default: as libllama decides
     std::optional<CacheLayout> layout;              // default: unified
+    // A small model that guesses for this one where requests want guesses: the path of its file.
+    std::optional<std::string> draft_model;  // default: none
     // Where the weights go, as in LoadOptions.
     std::optional<std::int32_t> gpu_layers;           // -1 to 100000
     std::optional<std::vector<std::string>> devices;  // accelerators of this machine
@@ -41,7 +43,7 @@ class SharedModel : public RefCounted {
     // Loads the file, or joins whoever has it open. Same file means same device, inode, size and time of
     // change. Takes as long as reading it. kNotFound, kIo, kModel as load_llama_model(); kInvalidArgument: an
     // option out of range, or other than what the file is open with, or quantised values in the KV cache
-    // without flash attention.
+    // without flash attention, or a draft model that does not fit.
     static Result<Ref<SharedModel>> open(const std::string& path, const ModelOptions& options);
     // A hold of its own on the same model.
     [[nodiscard]] Ref<SharedModel> again() const;
@@ -49,6 +51,7 @@ class SharedModel : public RefCounted {
     [[nodiscard]] const Model& model() const;
     [[nodiscard]] const std::string& path() const;  // absolute, as first opened
     [[nodiscard]] std::int32_t threads() const;
+    [[nodiscard]] const std::string& draft_path() const;  // absolute; empty: no draft model
     [[nodiscard]] const SchedulerOptions& limits() const;
     [[nodiscard]] const CacheTypes& cache_types() const;
     [[nodiscard]] FlashAttention flash_attention() const;

@@ -17,6 +17,8 @@ class StepCost {
     // Of a step of 1 to kMostRows rows, in the unit of the others. Between measured numbers of rows it is
     // interpolated, beyond them assumed.
     [[nodiscard]] double of(std::size_t rows) const;
+    // The same in seconds, as of the last steps. 0: nothing was measured.
+    [[nodiscard]] double seconds(std::size_t rows) const { return level_ * of(rows); }
     // Whether steps of so many rows were measured often enough, and lately.
     [[nodiscard]] bool knows(std::size_t rows) const;
 

@@ -15,6 +15,7 @@ _SETTINGS = (
     "kv_type",
     "flash_attention",
     "kv_unified",
+    "draft_model",
     "gpu_layers",
 )
 
@@ -50,6 +51,11 @@ def add_to(group: argparse._ArgumentGroup) -> None:
         action=argparse.BooleanOptionalAction,
         default=None,
         help="one KV cache that all answers share (default), or one of --context-length for each",
+    )
+    group.add_argument(
+        "--draft-model",
+        metavar="D.gguf",
+        help="small model of the same vocabulary that guesses ahead, where --speculate asks for guesses",
     )
     group.add_argument(
         "--gpu-layers",

@@ -250,7 +250,10 @@ class FakeModel final : public Model {
 
     Result<void> append_piece(Token token, ParseSpecial, std::string& bytes) const override {
         if (token == kFakeBroken) return failure(ErrorCode::kModel, "no piece");
-        if (token < 256) bytes += static_cast<char>(token);
+        if (const auto piece = pieces_.find(token); piece != pieces_.end()) {
+            bytes += piece->second;
+        } else if (token < 256)
+            bytes += static_cast<char>(token);
         return {};
     }
 
@@ -289,6 +292,8 @@ class FakeModel final : public Model {
         return std::make_unique<FakeContext>(std::move(cache), next_, rows_per_step);
     }
 
+    // Another text than its byte.
+    void set_piece(Token token, std::string text) { pieces_[token] = std::move(text); }
     // What the model says of itself.
     ModelInfo& facts() { return info_; }
     // Sees each context that the model is asked for, and its cache, and may refuse.
@@ -301,6 +306,7 @@ class FakeModel final : public Model {
     FakeNext next_;
     Token end_ = kFakeEnd;
     std::vector<std::string> control_texts_;
+    std::map<Token, std::string> pieces_;
 };
 
 }  // namespace syncyte

@@ -51,16 +51,23 @@ TEST(Lookup, WhatRepeatsItselfGoesOn) {
     EXPECT_EQ(out, tokens_of("aaaa"));
 }
 
-TEST(Acceptance, FollowsWhatWasSeenOfSuchMatches) {
+TEST(Acceptance, FollowsWhatWasSeenOfSuchGuesses) {
+    using Kind = Acceptance::Kind;
     Acceptance acceptance(16);
-    EXPECT_DOUBLE_EQ(acceptance.rate(3, 0.3), 0.3);
-    for (int i = 0; i < 50; ++i) acceptance.note(3, 1, 0);
-    for (int i = 0; i < 50; ++i) acceptance.note(16, 8, 8);
-    EXPECT_LT(acceptance.rate(3, 0.3), 0.05);
-    EXPECT_GT(acceptance.rate(16, 0.3), 0.9);
-    EXPECT_DOUBLE_EQ(acceptance.rate(9, 0.3), 0.3);
-    for (int i = 0; i < 50; ++i) acceptance.note(3, 1, 1);
-    EXPECT_GT(acceptance.rate(3, 0.3), 0.9) << "old guesses fade";
+    EXPECT_DOUBLE_EQ(acceptance.rate(Kind::kMatchOf3, 0.3), 0.3);
+    for (int i = 0; i < 50; ++i) acceptance.note(Acceptance::of_match(3), false);
+    for (int i = 0; i < 400; ++i) acceptance.note(Acceptance::of_match(16), true);
+    for (int i = 0; i < 50; ++i) acceptance.note(Acceptance::of_probability(0.95), true);
+    EXPECT_LT(acceptance.rate(Kind::kMatchOf3, 0.3), 0.05);
+    EXPECT_GT(acceptance.rate(Kind::kMatchOf16, 0.3), 0.9);
+    EXPECT_DOUBLE_EQ(acceptance.rate(Kind::kMatchOf8, 0.3), 0.3);
+    EXPECT_GT(acceptance.rate(Kind::kSure, 0.3), 0.75);
+    EXPECT_DOUBLE_EQ(acceptance.rate(Kind::kLikely, 0.3), 0.3);
+    for (int i = 0; i < 50; ++i) acceptance.note(Kind::kMatchOf3, true);
+    EXPECT_GT(acceptance.rate(Kind::kMatchOf3, 0.3), 0.9) << "old guesses fade";
+    acceptance.forget_drafted();
+    EXPECT_DOUBLE_EQ(acceptance.rate(Kind::kSure, 0.3), 0.3);
+    EXPECT_GT(acceptance.rate(Kind::kMatchOf3, 0.3), 0.9);
 }
 
 TEST(StepCost, KnowsProportionsWhateverTheMachineDoes) {

@@ -1,0 +1,173 @@
+// Texts that leave the cache, saved, and those who begin with them later.
+#include <gtest/gtest.h>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "scheduling_test.h"
+
+namespace syncyte {
+namespace {
+
+class ParkingTest : public SchedulingTest {
+  protected:
+    static constexpr SchedulerOptions kOptions{
+        .max_sequences = 2, .context_length = 512, .cells = 1024, .rows_per_step = 64};
+
+    // How many tokens of the prompt were not computed.
+    std::int32_t ask_again(const std::string& prompt, int count = 4) {
+        const Ref<Request> request = submit(prompt, count);
+        run();
+        const RequestProgress found = done(request);
+        EXPECT_EQ(found.text, expected(prompt, count));
+        return found.outcome ? found.outcome->reused_tokens : -1;
+    }
+};
+
+TEST_F(ParkingTest, a_long_prompt_asked_again_comes_back) {
+    make(kOptions);
+    const std::string prompt = long_prefix(400);
+    EXPECT_EQ(ask_again(prompt), 0);
+    EXPECT_EQ(scheduler_->stats().kept_cells, 0);
+    EXPECT_EQ(scheduler_->stats().parked_tokens, 403U);
+    EXPECT_EQ(ask_again(prompt), 399);
+    EXPECT_EQ(cache_->restored, 1);
+    EXPECT_EQ(ask_again(prompt + "and more"), 400);
+    EXPECT_EQ(cache_->restored, 1);  // it is in the cache
+    expect_empty();
+}
+
+TEST_F(ParkingTest, many_long_histories_come_back_in_turn) {
+    make(kOptions);
+    std::vector<std::string> texts;
+    for (char name = 'a'; name < 'd'; ++name) texts.push_back(std::string(1, name) + long_prefix(300));
+    for (int turn = 0; turn < 4; ++turn) {
+        for (std::string& text : texts) {
+            text += "said" + std::string(20, static_cast<char>('a' + turn));
+            const std::int32_t reused = ask_again(text);
+            EXPECT_GE(reused, turn > 0 ? 300 : 0);
+        }
+    }
+    EXPECT_LE(scheduler_->stats().parked_tokens, 1024U);
+    expect_empty();
+}
+
+TEST_F(ParkingTest, beside_one_that_runs_alone_nothing_leaves) {
+    make(kOptions);
+    const Ref<Request> busy = submit("busy", 100);
+    const Ref<Request> first = submit(long_prefix(100), 4);
+    for (int i = 0; i < 60; ++i) scheduler_->step();
+    EXPECT_EQ(scheduler_->stats().running, 1);
+    EXPECT_EQ(scheduler_->stats().kept_cells, 103);
+    EXPECT_TRUE(cache_->saved.empty());
+    run();
+    EXPECT_EQ(cache_->saved.size(), 2U) << "nobody runs: all leave";
+    EXPECT_EQ(scheduler_->stats().kept_cells, 0);
+    EXPECT_EQ(done(busy).text, expected("busy", 100));
+    EXPECT_EQ(done(first).text, expected(long_prefix(100), 4));
+}
+
+TEST_F(ParkingTest, what_cannot_come_back_is_computed_anew) {
+    make(kOptions);
+    const std::string prompt = long_prefix(400);
+    ask_again(prompt);
+    cache_->can_restore = false;
+    EXPECT_EQ(ask_again(prompt), 0);
+    EXPECT_EQ(cache_->restored, 0);
+    cache_->can_restore = true;
+    EXPECT_EQ(ask_again(prompt), 399);
+    expect_empty();
+}
+
+TEST_F(ParkingTest, short_ends_of_what_stays_are_not_parked) {
+    make(kOptions);
+    const auto prefix = submit_prefix(long_prefix(200), Purpose::kPinnedPrefix);
+    run();
+    for (char name = 'a'; name < 'p'; ++name) {
+        EXPECT_EQ(ask_again(long_prefix(200) + std::string(60, name)), 200);
+    }
+    EXPECT_TRUE(cache_->saved.empty());
+    prefix->cancel();
+    run();
+    expect_empty();
+}
+
+TEST_F(ParkingTest, what_ended_lingers_for_some_steps) {
+    SchedulerOptions options = kOptions;
+    options.max_sequences = 3;
+    make(options);
+    const Ref<Request> busy = submit("busy", 100);
+    const Ref<Request> other = submit("other", 100);
+    const std::string prompt = long_prefix(100);
+    const Ref<Request> first = submit(prompt, 4);
+    while (!first->finish(Deadline::now())) scheduler_->step();
+    for (int i = 0; i < 4; ++i) scheduler_->step();
+    EXPECT_TRUE(cache_->saved.empty());
+    for (int i = 0; i < 8; ++i) scheduler_->step();
+    EXPECT_EQ(cache_->saved.size(), 1U);
+    EXPECT_EQ(scheduler_->stats().kept_cells, 0);
+    EXPECT_EQ(ask_again(prompt), 99);
+    EXPECT_EQ(done(busy).text, expected("busy", 100));
+    EXPECT_EQ(done(other).text, expected("other", 100));
+    expect_empty();
+}
+
+TEST_F(ParkingTest, a_conversation_that_rests_leaves_the_others_the_cache) {
+    SchedulerOptions options = kOptions;
+    options.max_sequences = 3;
+    make(options);
+    std::string talk = long_prefix(60);
+    for (int turn = 0; turn < 3; ++turn) {
+        const Ref<Request> request = submit(talk, 10);
+        run();
+        talk += done(request).text + "and " + std::string(30, static_cast<char>('a' + turn));
+    }
+    const Ref<Request> busy = submit("busy", 200);
+    const Ref<Request> other = submit("other", 200);
+    const Ref<Request> turn = submit(talk, 10);
+    while (!turn->finish(Deadline::now())) scheduler_->step();
+    EXPECT_GT(scheduler_->stats().kept_cells, 0) << "for who goes on at once";
+    for (int i = 0; i < 20; ++i) scheduler_->step();
+    EXPECT_EQ(scheduler_->stats().kept_cells, 0);
+    const std::string next = talk + expected(talk, 10) + "!";
+    EXPECT_EQ(ask_again(next), static_cast<std::int32_t>(talk.size()) + 9);
+    EXPECT_EQ(done(busy).text, expected("busy", 200));
+    EXPECT_EQ(done(other).text, expected("other", 200));
+    expect_empty();
+}
+
+TEST_F(ParkingTest, what_several_began_with_stays) {
+    make(kOptions);
+    const std::string common = long_prefix(100);
+    for (char name = 'a'; name < 'd'; ++name) ask_again(common + std::string(20, name));
+    EXPECT_GT(scheduler_->stats().kept_cells, 100);
+    EXPECT_EQ(ask_again(common + "#"), 100);
+    EXPECT_LE(cache_->restored, 1);
+    expect_empty();
+}
+
+TEST_F(ParkingTest, another_salt_gets_nothing) {
+    make(kOptions);
+    const std::string prompt = long_prefix(400);
+    ask_again(prompt);
+    RequestOptions options = ask(prompt, 4);
+    options.cache_salt = "tenant";
+    const Ref<Request> request = submit(std::move(options));
+    run();
+    EXPECT_EQ(done(request).outcome->reused_tokens, 0);
+    EXPECT_EQ(cache_->restored, 0);
+}
+
+TEST_F(ParkingTest, nothing_is_saved_of_a_context_that_failed) {
+    make(kOptions);
+    const Ref<Request> request = submit(long_prefix(400), 50);
+    for (int i = 0; i < 20; ++i) scheduler_->step();
+    scheduler_->fail_all(Error(ErrorCode::kModel, "it broke"));
+    EXPECT_FALSE(request->finish(Deadline::now()));
+    EXPECT_TRUE(cache_->saved.empty());
+    EXPECT_EQ(scheduler_->stats().parked_tokens, 0U);
+}
+
+}  // namespace
+}  // namespace syncyte
