@@ -113,9 +113,32 @@ def test_all_at_once_say_what_each_says_alone(
     assert accepted > 0 or speculate is True  # True: what pays, by the time steps take
 
 
+def test_a_draft_model_guesses_beside_adapters(tiny_model: Path, paths: list[Path]) -> None:
+    """It guesses as without them: what it is wrong about then, the text does not show."""
+    options: dict[str, Any] = {"max_tokens": 60, "temperature": 0, "ignore_eos": True, "logprobs": 2}
+    with syncyte.Model(tiny_model, threads=1, max_sequences=8, draft_model=tiny_model) as model:
+        loras = [None, *(model.lora(path) for path in paths)]
+
+        def answer(lora: syncyte.Lora | None, speculate: int, salt: str) -> syncyte.Completion:
+            return model.generate(PROMPT, lora=lora, speculate=speculate, cache_salt=salt, **options)
+
+        alone = [answer(lora, 0, "") for lora in loras]
+        for number, (lora, plain) in enumerate(zip(loras, alone, strict=True)):
+            made = answer(lora, 4, f"guessed {number}")
+            same_but_for_ties(plain, made)
+            assert made.usage.drafted_tokens > 0
+            right = made.usage.accepted_tokens / made.usage.drafted_tokens
+            assert right > 0.9 if lora is None else right < 0.9
+        with ThreadPoolExecutor(9) as threads:
+            made_together = list(threads.map(answer, loras * 3, [4] * 9, [""] * 9))
+        for plain, made in zip(alone * 3, made_together, strict=True):
+            same_but_for_ties(plain, made)
+        assert model.stats().draft_error == ""
+
+
 def test_who_leaves_in_the_middle_harms_nobody(tiny_model: Path, paths: list[Path]) -> None:
-    """Adapters that come and go, streams that are closed, and a cache too small for all of them."""
-    with syncyte.Model(tiny_model, threads=1, max_sequences=6, context_length=256) as model:
+    """Adapters that come and go, and streams that are closed."""
+    with syncyte.Model(tiny_model, threads=1, max_sequences=6) as model:
         options: dict[str, Any] = {"max_tokens": 80, "temperature": 0, "ignore_eos": True, "logprobs": 2}
         loras = [None, *(model.lora(path) for path in paths)]
         alone = [model.generate(PROMPT, lora=lora, **options) for lora in loras]

@@ -273,6 +273,44 @@ TEST_F(DraftModelTest, RandomRequestsAreAnsweredAsIfAlone) {
     expect_empty();
 }
 
+// The draft model knows nothing of adapters: it guesses as for the model alone, and each keeps its text.
+TEST_F(DraftModelTest, RequestsWithAdaptersAreAnsweredAsIfAlone) {
+    std::mt19937 random(12);
+    make_drafting({.max_sequences = 5, .context_length = 160, .cells = 500, .rows_per_step = 40},
+                  often_right);
+    struct Asked {
+        Ref<Request> request;
+        std::string prompt;
+        int count;
+        int by;
+    };
+    std::vector<AppliedAdapter> adapters(1);
+    for (const float by : {1.0F, 2.0F}) {
+        adapters.push_back({.weights = *model_->load_adapter(""), .scale = by});
+    }
+    std::vector<Asked> asked;
+    for (int i = 0; i < 200; ++i) {
+        const std::string prompt =
+            long_prefix(1 + static_cast<int>(random() % 60)) + static_cast<char>('A' + random() % 5);
+        const int count = 1 + static_cast<int>(random() % 90);
+        RequestOptions options = ask_drafting(prompt, count, static_cast<int>(random() % 12) - 1);
+        options.adapter = adapters[random() % adapters.size()];
+        options.priority = static_cast<std::int32_t>(random() % 3);
+        const int by = static_cast<int>(options.adapter.scale);
+        asked.push_back({submit(std::move(options)), prompt, count, by});
+        for (auto steps = random() % 20; steps > 0; --steps) scheduler_->step();
+    }
+    run();
+    for (const Asked& one : asked) {
+        const auto next = [&](const std::vector<Token>& s) { return adapted(hashed_letter(s), one.by); };
+        EXPECT_EQ(done(one.request).text, expected(one.prompt, one.count, next));
+    }
+    EXPECT_GT(scheduler_->stats().accepted_tokens, 500U);
+    EXPECT_GT(scheduler_->stats().pauses, 0U);
+    EXPECT_EQ(scheduler_->stats().draft_error, "");
+    expect_empty();
+}
+
 // A clock that the rows of each step move: those of the draft model a tenth as much.
 class DraftPayingTest : public DraftModelTest {
   protected:
