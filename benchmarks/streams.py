@@ -10,6 +10,7 @@ from benchmarks.harness import Bench, Contestant
 from benchmarks.llama_server import Server, llama_server
 
 OURS = "syncyte"
+SEPARATE = "syncyte, kv_unified=False"
 STOCK = "llama-server"
 TUNED = "llama-server -kvu -b 128"
 

@@ -15,6 +15,7 @@ from benchmarks.harness import Bench, Comparison, Contestant, Goal, Outcome
 from benchmarks.llama_server import Server, llama_server
 from benchmarks.models import model_with_progress
 from benchmarks.prompts import words
+from benchmarks.streams import SEPARATE
 
 PROMPT = 16
 CONTEXT = 4096
@@ -22,7 +23,6 @@ TOGETHER = 8
 LIMIT = "llama-batched-bench"
 SERVERS = {"llama-server": [], "llama-server -kvu -b 128": ["-kvu", "-b", "128"]}
 UNIFIED = "syncyte"
-SEPARATE = "syncyte, kv_unified=False"
 
 LEVELS = {
     "tiny": {8: 2, 1: 2},

@@ -1,5 +1,6 @@
 """Many agents, one model, here and in llama-server: common beginnings, own histories, turns."""
 
+import itertools
 import multiprocessing
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from benchmarks.harness import Bench, Contestant, Goal
 from benchmarks.llama_server import Server
 from benchmarks.models import model_with_progress
 from benchmarks.prompts import words
-from benchmarks.streams import OURS, STOCK, TUNED, Stream, contestants, servers, streams
+from benchmarks.streams import OURS, SEPARATE, STOCK, TUNED, Stream, contestants, servers, streams
 
 
 def run(bench: Bench) -> None:
@@ -130,14 +131,15 @@ def turns(bench: Bench, sides: Bench, path: Path) -> None:
     """Agents that talk with the model in turns and run some Python after each answer."""
     count, each = (2, 2) if bench.quick else (16, 4)
     context = 512
-    options: dict[str, Any] = {
-        "context_length": count * context,
-        "max_sequences": count,
-        "threads": bench.threads,
+    setup: dict[str, Any] = {"max_sequences": count, "threads": bench.threads}
+    kinds: dict[str, dict[str, Any]] = {
+        OURS: {**setup, "context_length": count * context},
+        SEPARATE: {**setup, "context_length": context, "kv_unified": False},
     }
     pool = sides.enter(syncyte.InterpreterPool(count))
     processes = sides.enter(ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")))
-    sides.enter(syncyte.Model(path, **options))  # stays open between the rounds
+    for options in kinds.values():
+        sides.enter(syncyte.Model(path, **options))  # stays open between the rounds
     turn = iter(range(1_000_000))
 
     def rate(executor: Executor, agent: Callable[..., int]) -> float:
@@ -147,14 +149,17 @@ def turns(bench: Bench, sides: Bench, path: Path) -> None:
         done = sum(executor.map(agent, talks))
         return done / (time.perf_counter() - started)
 
-    def ours() -> float:
+    def ours(options: dict[str, Any]) -> float:
         return rate(pool, partial(agents.converse, str(path), options))
 
     peers = servers(bench, sides, path, count, context)
     bench.compare(
         "turns",
         [
-            Contestant(f"{OURS}, {count} interpreters", ours, ours=True),
+            *(
+                Contestant(f"{name}, {count} interpreters", partial(ours, options), ours=True)
+                for name, options in kinds.items()
+            ),
             *(
                 Contestant(
                     f"{name}, {count} client processes",
@@ -169,7 +174,7 @@ def turns(bench: Bench, sides: Bench, path: Path) -> None:
         reference=f"{STOCK}, {count} client processes",
         rounds=5,
         goals=[
-            Goal(f"{OURS}, {count} interpreters", at_least=1.3, of=f"{name}, {count} client processes")
-            for name in peers
+            Goal(f"{ours_name}, {count} interpreters", at_least=1.3, of=f"{name}, {count} client processes")
+            for ours_name, name in itertools.product(kinds, peers)
         ],
     )

@@ -65,7 +65,7 @@ class GenerateOptions(TypedDict, total=False):
     answer ends with what there is, and ``finish_reason`` is "deadline" (default None: no deadline)."""
     cache_salt: str
     """Only requests with the same one share cached beginnings: tenants cannot tell what others asked
-    (default "")."""
+    (at most 1,024 bytes; default "")."""
     speculate: bool | int | None
     """Guess tokens ahead from where the text's end was seen before, in the prompt, the answer or the cache,
     or else by the draft model, and compute them along with the next one; those that come indeed cost no step.

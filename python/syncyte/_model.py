@@ -44,10 +44,10 @@ class Model(_core.Model):
     and values, as in "q8_0,f16"; quantised values need flash attention. ``flash_attention``: True or False;
     None leaves it to libllama, which knows the machine. ``kv_unified``: with False each sequence has a KV
     cache of its own, of ``context_length`` tokens (by default 4096 for all together, 256 for each at least):
-    many short prompts that have nothing in common decode faster, and no prefix is shared or kept, so forks
-    and sessions compute their beginning anew. ``draft_model``: the GGUF file of a small model of the same
-    vocabulary, which guesses for requests that ``speculate``. ``gpu_layers``: how many layers leave the CPU,
-    -1 for all (default: all, where ggml finds an accelerator). ``devices``: the accelerators to use, by
+    prompts and conversations that have little in common decode faster; what one begins with and another has
+    computed is copied instead of shared, and no prefix can be pinned. ``draft_model``: the GGUF file of a
+    small model of the same vocabulary, which guesses for requests that ``speculate``. ``gpu_layers``: how
+    many layers leave the CPU, -1 for all (default: all, where ggml finds an accelerator). ``devices``: the accelerators to use, by
     ggml's names; an empty list is the CPU alone. ``rpc``: servers of libggml's RPC backend that take a part
     of the model, as in ["10.0.0.2:50052"].
 

@@ -187,8 +187,8 @@ bool Scheduler::start(Sequence& sequence) {
     sequence.sampler.emplace(options.sampling, std::move(banned), options.prompt, options.grammar,
                              std::move(breaks));
     sequence.request->mark_started();
-    sequence.request->mark_reused(static_cast<std::int32_t>(sequence.node->shared));
-    reused_tokens_ += sequence.node->shared;
+    sequence.request->mark_reused(static_cast<std::int32_t>(sequence.computed()));
+    reused_tokens_ += sequence.computed();
     return true;
 }
 

@@ -32,8 +32,9 @@ void ParkedTexts::add(Text text) {
     texts_.push_back(std::move(text));
 }
 
-std::optional<ParkedTexts::Text> ParkedTexts::take(std::span<const Token> tokens, std::string_view salt,
-                                                   std::size_t least) {
+// Of the texts; their number where there is none.
+std::size_t ParkedTexts::index_of(std::span<const Token> tokens, std::string_view salt,
+                                  std::size_t least) const {
     std::size_t best = texts_.size();
     for (std::size_t i = 0; i < texts_.size(); ++i) {
         if (texts_[i].salt != salt) continue;
@@ -42,8 +43,22 @@ std::optional<ParkedTexts::Text> ParkedTexts::take(std::span<const Token> tokens
         best = i;
         least = length + 1;
     }
-    if (best == texts_.size()) return std::nullopt;
-    return remove(best);
+    return best;
+}
+
+const ParkedTexts::Text* ParkedTexts::find(std::span<const Token> tokens, std::string_view salt,
+                                           std::size_t least) {
+    const std::size_t found = index_of(tokens, salt, least);
+    if (found == texts_.size()) return nullptr;
+    texts_[found].last_used = ++clock_;
+    return &texts_[found];
+}
+
+std::optional<ParkedTexts::Text> ParkedTexts::take(std::span<const Token> tokens, std::string_view salt,
+                                                   std::size_t least) {
+    const std::size_t found = index_of(tokens, salt, least);
+    if (found == texts_.size()) return std::nullopt;
+    return remove(found);
 }
 
 void ParkedTexts::list(std::string_view salt, std::vector<std::span<const Token>>& found) const {

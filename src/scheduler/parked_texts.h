@@ -30,7 +30,10 @@ class ParkedTexts {
     bool covers(std::span<const Token> tokens, std::string_view salt);
     // Keeps a text, in place of those that it begins with.
     void add(Text text);
-    // Gives the text away that has most first tokens in common with `tokens`, if at least so many.
+    // The text that has most first tokens in common with `tokens`, if at least so many, until anything is
+    // changed. It then counts as used. nullptr: there is none.
+    const Text* find(std::span<const Token> tokens, std::string_view salt, std::size_t least);
+    // Gives that text away.
     std::optional<Text> take(std::span<const Token> tokens, std::string_view salt, std::size_t least);
     // All with this salt, as long as nothing is changed.
     void list(std::string_view salt, std::vector<std::span<const Token>>& found) const;
@@ -40,6 +43,8 @@ class ParkedTexts {
     [[nodiscard]] std::size_t tokens() const { return tokens_; }
 
   private:
+    [[nodiscard]] std::size_t index_of(std::span<const Token> tokens, std::string_view salt,
+                                       std::size_t least) const;
     Text remove(std::size_t index);
 
     const std::size_t most_;

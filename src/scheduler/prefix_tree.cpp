@@ -18,8 +18,9 @@ constexpr std::size_t kLeastShared = 16;
 // is made and brought back.
 constexpr std::size_t kLeastParked = 128;
 
-// Steps after which what ended leaves the cache: those who go on with it at once find it there. Attention goes
-// past it in every row of every step, which in so many steps takes longer than saving it and bringing it back.
+// Steps after which what ended leaves the cache: those who go on with it at once find it there. Attention
+// goes past it in every row of every step, which in so many steps takes longer than saving it and bringing it
+// back.
 constexpr std::uint64_t kLinger = 8;
 
 // What a paused sequence gives up at once: whoever needs one cell soon needs the next.
@@ -76,7 +77,17 @@ PrefixTree::Node* PrefixTree::held(std::uint64_t hold) const {
 PrefixTree::Node* PrefixTree::begin(const Wanted& wanted) {
     if (Node* node = held(wanted.hold)) return resume(node, wanted);
     Match match = longest(wanted);
-    if (bring_back(wanted, match)) match = longest(wanted);
+    if (sharing_ == Sharing::kYes && bring_back(wanted, match)) match = longest(wanted);
+    if (sharing_ == Sharing::kCopies) {
+        if (Node* node = copy(wanted, match)) return resume(node, wanted);
+        match = longest(wanted);
+        if (!ends_at(match)) match = {};
+    }
+    if (ends_at(match)) {
+        trim(match.node, match.length);
+        match.node->proven = true;
+        return resume(match.node, wanted);
+    }
     const auto cells = static_cast<std::int32_t>(wanted.tokens.size() - match.length);
     if (!make_room(cells, wanted.headroom, NewId::kYes, match)) return nullptr;
     auto node = std::make_unique<Node>();
@@ -84,6 +95,7 @@ PrefixTree::Node* PrefixTree::begin(const Wanted& wanted) {
     node->planned.assign_range(wanted.tokens);
     node->salt = wanted.salt;
     node->cells = cells;
+    node->gathered = wanted.tokens.size();
     node->running = true;
     if (match.node != nullptr) {
         context_.fork(match.node->id, node->id, static_cast<Position>(match.length));
@@ -109,6 +121,45 @@ void PrefixTree::park(const Node& leaf, const Node& first) {
     if (!state.empty()) parked_.add({.tokens = leaf.tokens, .salt = leaf.salt, .state = std::move(state)});
 }
 
+// A sequence that does not run, of the first `length` tokens of a text that was saved. There are a free id
+// and cells for all of it. nullptr: the context could not take it; otherwise only the text's state is left.
+PrefixTree::Node* PrefixTree::keep(ParkedTexts::Text& text, std::size_t length) {
+    auto node = std::make_unique<Node>();
+    node->id = take_id();
+    if (!context_.restore(node->id, text.state)) {
+        free_ids_.push_back(node->id);
+        return nullptr;
+    }
+    node->tokens = std::move(text.tokens);
+    node->salt = std::move(text.salt);
+    node->cells = static_cast<std::int32_t>(node->tokens.size());
+    node->gathered = node->tokens.size();
+    node->last_used = ++clock_;
+    node->proven = true;
+    kept_cells_ += node->cells;
+    trim(node.get(), length);
+    nodes_.push_back(std::move(node));
+    return nodes_.back().get();
+}
+
+// A sequence with what is wanted of a saved text, or of the matching one where that goes on otherwise, which
+// stays as it is. nullptr: there is nothing to copy, or no id.
+PrefixTree::Node* PrefixTree::copy(const Wanted& wanted, const Match& match) {
+    const std::span<const Token> tokens = but_last(wanted.tokens);
+    ParkedTexts::Text text;
+    if (const auto* saved = parked_.find(tokens, wanted.salt, match.length + kLeastShared)) {
+        text = *saved;
+    } else if (match.node != nullptr && !ends_at(match)) {
+        text = {
+            .tokens = match.node->tokens, .salt = match.node->salt, .state = context_.save(match.node->id)};
+    }
+    if (text.state.empty()) return nullptr;
+    const auto cells = static_cast<std::int32_t>(text.tokens.size());
+    if (!make_room(cells, 0, NewId::kYes, {})) return nullptr;
+    const std::size_t length = common_beginning(tokens, text.tokens);
+    return keep(text, length);
+}
+
 // Puts a text that had left into the cache again, if it begins as wanted, and far further than the match, and
 // there is room for it and for the rest of what is wanted.
 bool PrefixTree::bring_back(const Wanted& wanted, const Match& match) {
@@ -120,19 +171,7 @@ bool PrefixTree::bring_back(const Wanted& wanted, const Match& match) {
     const auto cells = static_cast<std::int32_t>(text->tokens.size());
     const auto rest = static_cast<std::int32_t>(wanted.tokens.size() - length);
     if (make_room(cells, rest + wanted.headroom, NewId::kYes, match)) {
-        auto node = std::make_unique<Node>();
-        node->id = take_id();
-        if (context_.restore(node->id, text->state)) {
-            node->tokens = std::move(text->tokens);
-            node->salt = std::move(text->salt);
-            node->cells = cells;
-            node->last_used = ++clock_;
-            node->proven = true;
-            kept_cells_ += cells;
-            nodes_.push_back(std::move(node));
-            return true;
-        }
-        free_ids_.push_back(node->id);
+        if (keep(*text, text->tokens.size()) != nullptr) return true;
     }
     parked_.add(std::move(*text));
     return false;
@@ -164,8 +203,7 @@ PrefixTree::IdRange PrefixTree::running_ids() const {
     return range;
 }
 
-// The outermost goes to the first free place between the others, until there is none. A gap that a paused
-// one makes stays.
+// The outermost goes to the first free place between the others, until there is none.
 void PrefixTree::close_gaps() {
     if (!context_.wants_neighbours()) return;
     while (true) {
@@ -173,12 +211,28 @@ void PrefixTree::close_gaps() {
         if (range.last - range.first + 1 <= range.count) return;
         const auto between = [range](SequenceId id) { return id > range.first && id < range.last; };
         const auto gap = std::ranges::find_if(free_ids_, between);
-        if (gap == free_ids_.end()) return;
+        if (gap == free_ids_.end()) {
+            const auto idle = std::ranges::find_if(
+                nodes_, [&](const auto& node) { return !node->running && between(node->id); });
+            if (sharing_ != Sharing::kCopies || idle == nodes_.end()) return;
+            park(**idle, **idle);
+            remove(idle->get());
+            continue;
+        }
         const auto last = std::ranges::find_if(
             nodes_, [range](const auto& node) { return node->running && node->id == range.last; });
         if (!(*last)->tokens.empty()) context_.rename(range.last, *gap);
         std::swap((*last)->id, *gap);
     }
+}
+
+// Whether the matching sequence is idle and has little more than what matches, as the last turn of a
+// conversation: the end of an answer may be cut into tokens in another way when it comes back as text.
+bool PrefixTree::ends_at(const Match& match) {
+    if (match.node == nullptr) return false;
+    const Node& node = *match.node;
+    const bool idle = !node.running && !node.pinned && node.hold == 0 && node.children == 0;
+    return idle && match.length + kLeastShared > node.tokens.size();
 }
 
 PrefixTree::Node* PrefixTree::resume(Node* node, const Wanted& wanted) {
@@ -303,6 +357,7 @@ bool PrefixTree::shrink_held(const Match& spared, std::int32_t cells) {
     const std::size_t length = size > least + step ? size - step : least;
     const bool may_go = oldest->children == 0 && oldest != spared.node;
     if (may_go && (sharing_ == Sharing::kNo || length <= oldest->shared)) {
+        if (sharing_ != Sharing::kNo) park(*oldest, *oldest);
         remove(oldest);
     } else {
         trim(oldest, length);
@@ -313,6 +368,7 @@ bool PrefixTree::shrink_held(const Match& spared, std::int32_t cells) {
 void PrefixTree::trim(Node* node, std::size_t length) {
     if (length >= node->tokens.size() || length < node->shared) return;
     context_.erase(node->id, static_cast<Position>(length));
+    node->gathered = std::min(node->gathered, length);
     const auto freed = static_cast<std::int32_t>(node->tokens.size() - length);
     node->tokens.resize(length);
     node->cells -= freed;
@@ -344,7 +400,7 @@ void PrefixTree::end(Node* node) {
     const bool worthless = sharing_ == Sharing::kNo || node->tokens.size() < node->shared + kLeastShared;
     if (worthless && node->children == 0 && !node->pinned) {
         remove(node);
-    } else {
+    } else if (sharing_ == Sharing::kYes) {
         bound_unproven();
     }
 }
@@ -361,7 +417,7 @@ void PrefixTree::release(std::uint64_t hold) {
     node->hold = 0;
     if (node->children == 0 && sharing_ == Sharing::kNo) {
         remove(node);
-    } else {
+    } else if (sharing_ == Sharing::kYes) {
         bound_unproven();
     }
 }
@@ -393,7 +449,7 @@ const PrefixTree::Node* PrefixTree::idle_chain(const Node& leaf, std::uint64_t l
 
 bool PrefixTree::tidy(std::size_t running) {
     ++steps_;
-    if (sharing_ == Sharing::kNo || running == 1) return false;
+    if (sharing_ != Sharing::kYes || running == 1) return false;
     for (const auto& node : nodes_) {
         if (running == 0 && (!unproven(*node) || node->shared > 0)) continue;
         const Node* first = idle_chain(*node, running == 0 ? 0 : kLinger);

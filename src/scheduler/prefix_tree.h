@@ -35,7 +35,8 @@ class PrefixTree {
         std::uint64_t last_used = 0;
         std::uint64_t hold = 0;  // not 0: a paused request goes on here
         int children = 0;
-        std::size_t needed = 0;  // first tokens that it or its children share; as of note_needed()
+        std::size_t gathered = 0;  // first tokens, whose cells need not be moved together any more
+        std::size_t needed = 0;    // first tokens that it or its children share; as of note_needed()
         bool running = false;
         bool pinned = false;
         bool proven = false;           // somebody has begun with it
@@ -58,8 +59,9 @@ class PrefixTree {
     };
 
     // `sequences` ids and `cells` cells of `context`, which must outlive the tree. With Sharing::kNo every
-    // sequence begins empty and nothing but what is paused stays.
-    enum class Sharing : bool { kNo, kYes };
+    // sequence begins empty and nothing but what is paused stays. With kCopies what another holds is copied:
+    // no cell is shared, and what ended stays where it is until its id is needed.
+    enum class Sharing : std::uint8_t { kNo, kCopies, kYes };
     PrefixTree(Context& context, std::int32_t sequences, std::int32_t cells, Sharing sharing);
     PrefixTree(const PrefixTree&) = delete;
     PrefixTree& operator=(const PrefixTree&) = delete;
@@ -69,7 +71,8 @@ class PrefixTree {
     [[nodiscard]] bool worth_waiting(const Wanted& wanted) const;
 
     // A sequence that holds as much of what is wanted as is there, its last token left out, and has room for
-    // the rest of it. nullptr: no room until others end or pause.
+    // the rest of it: one that ended there or nearly there goes on, of another the beginning is shared.
+    // nullptr: no room until others end or pause.
     Node* begin(const Wanted& wanted);
     // Room for one more token of a running sequence. False: not until others end or pause.
     bool extend(Node* node);
@@ -92,14 +95,15 @@ class PrefixTree {
     void pin(Node* node);
     void unpin(Node* node);
 
-    // For each step: takes a text out of the cache, saved, that does not run and shares no cells but with what
-    // it began with itself, since attention goes past all cells in use. While several run, one that ended some
-    // steps ago; while nobody runs, one that nobody has begun with. Beside one that runs alone nothing leaves:
-    // the order of its cells stays what it would be in an empty cache, and so its logits do, to the last bit.
-    // Whether one left.
+    // For each step: takes a text out of the cache, saved, that does not run and shares no cells but with
+    // what it began with itself, since attention goes past all cells in use. While several run, one that
+    // ended some steps ago; while nobody runs, one that nobody has begun with. Beside one that runs alone
+    // nothing leaves: the order of its cells stays what it would be in an empty cache, and so its logits do,
+    // to the last bit. Whether one left.
     bool tidy(std::size_t running);
 
-    // Gives those who run ids that follow each other, where the context wants that.
+    // Gives those who run ids that follow each other, where the context wants that. What does not run leaves
+    // such an id, saved.
     void close_gaps();
 
     // Lets the one go that would go first, with any of its cells. False: nothing may go.
@@ -137,6 +141,9 @@ class PrefixTree {
     [[nodiscard]] Node* held(std::uint64_t hold) const;
     void note_needed() const;
     Node* resume(Node* node, const Wanted& wanted);
+    [[nodiscard]] static bool ends_at(const Match& match);
+    Node* keep(ParkedTexts::Text& text, std::size_t length);
+    Node* copy(const Wanted& wanted, const Match& match);
     [[nodiscard]] SequenceId take_id();
     enum class NewId : bool { kNo, kYes };
     bool make_room(std::int32_t cells, std::int32_t headroom, NewId id, const Match& spared);

@@ -12,6 +12,11 @@ namespace syncyte {
 
 namespace {
 
+PrefixTree::Sharing sharing_of(const Context& context) {
+    if (context.can_fork()) return PrefixTree::Sharing::kYes;
+    return context.can_rewind() ? PrefixTree::Sharing::kCopies : PrefixTree::Sharing::kNo;
+}
+
 // What one adapter has computed is of no use to another, nor at another scale.
 std::string salt_of(const RequestOptions& options) {
     const AppliedAdapter& adapter = options.adapter;
@@ -29,7 +34,7 @@ Scheduler::Scheduler(std::shared_ptr<const Model> model, std::unique_ptr<Context
       options_(options),
       draft_model_(std::move(draft_model)),
       tree_(*context_, context_sequences(options.max_sequences, options.layout), options.cells,
-            context_->can_fork() ? PrefixTree::Sharing::kYes : PrefixTree::Sharing::kNo) {
+            sharing_of(*context_)) {
     check(options.max_sequences > 0 && options.rows_per_step >= options.max_sequences &&
               options.context_length > 1 && options.cells >= options.context_length &&
               options.cells <= context_->cells(),
@@ -253,8 +258,7 @@ void Scheduler::gather() {
     constexpr std::size_t kEvery = 32;
     if (running_.size() < 2 || !context_->can_fork()) return;
     const auto scattered = [](const auto& sequence) {
-        const std::size_t start = std::max(sequence->gathered, sequence->options().prompt.size());
-        return sequence->computed() - std::min(start, sequence->computed());
+        return sequence->computed() - std::min(sequence->node->gathered, sequence->computed());
     };
     const auto most = std::ranges::max_element(running_, {}, scattered);
     if (most == running_.end() || scattered(*most) < kEvery) return;
@@ -263,7 +267,7 @@ void Scheduler::gather() {
     if (from + kEvery / 2 <= sequence.computed()) {
         context_->gather(sequence.node->id, static_cast<Position>(from));
     }
-    sequence.gathered = sequence.computed();
+    sequence.node->gathered = sequence.computed();
 }
 
 bool Scheduler::is_end(Token token) const { return std::ranges::contains(model_->end_tokens(), token); }

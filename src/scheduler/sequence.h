@@ -32,7 +32,6 @@ struct Sequence {
     std::optional<Sampler> sampler{};  // from its first start on
     OutputText text;
     std::int32_t generated = 0;
-    std::size_t gathered = 0;  // computed tokens that need not be moved together any more
     std::size_t row = kNoRow;  // of this step, whose logits choose the next token
     bool done = false;
 

@@ -32,6 +32,7 @@ constexpr std::int32_t kMostLayers = 100'000;
 constexpr std::int32_t kDefaultCells = 4096;  // more only for a longer context_length
 constexpr std::int32_t kLeastPart = 256;      // of a sequence that has its own part of the cache
 constexpr std::int32_t kRowsPerStep = 128;
+constexpr std::size_t kMostSalt = 1024;  // bytes
 
 std::atomic<std::size_t> open_count{0};
 
@@ -407,6 +408,11 @@ Result<Ref<Request>> SharedModel::submit(RequestOptions options) const {
     if (options.adapter.weights != nullptr && options.adapter.weights->model() != core_->model.get()) {
         return failure(ErrorCode::kInvalidArgument,
                        "the LoRA adapter was loaded for another model; load it by this one's lora()");
+    }
+    if (options.cache_salt.size() > kMostSalt) {
+        return failure(ErrorCode::kInvalidArgument,
+                       "cache_salt has " + std::to_string(options.cache_salt.size()) + " bytes, and " +
+                           std::to_string(kMostSalt) + " is the limit: every text in the cache has a copy");
     }
     if (options.adapter.scale == 0) options.adapter = {};  // the model alone, in one batch with others
     EngineThread& engine = EngineThread::of_process();

@@ -63,8 +63,8 @@ class SharedModel : public RefCounted {
     // A LoRA adapter of this model; the one loaded before where that is still used and the file is the same.
     // Errors as Model::load_adapter(). Takes as long as reading the file.
     [[nodiscard]] Result<std::shared_ptr<const Adapter>> adapter(const std::string& path) const;
-    // kInvalidArgument: the prompt is empty or as long as the context, the adapter is another model's, or
-    // the model only embeds. kOverloaded: max_waiting is reached.
+    // kInvalidArgument: the prompt is empty or as long as the context, the adapter is another model's, the
+    // salt longer than 1,024 bytes, or the model only embeds. kOverloaded: max_waiting is reached.
     Result<Ref<Request>> submit(RequestOptions options) const;
     // A vector of each text, or with kRank its scores. kInvalidArgument: a text is empty or longer than the
     // model takes, or the file is not one that ranks.

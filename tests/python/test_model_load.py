@@ -95,6 +95,30 @@ def test_separate_caches(path: Path) -> None:
         assert len(greedy(apart)) == 24
 
 
+def test_separate_caches_keep_conversations(path: Path) -> None:
+    """Turns, branches and histories of more agents than there is room for, as in one cache for all."""
+    prompts = [f"{name}: " + "the other word that they have had and " * 4 for name in ("one", "two", "all")]
+
+    def talk(model: syncyte.Model) -> tuple[list[str], int]:
+        texts = list(prompts)
+        for turn in range(3):
+            streams = [model.stream(t, max_tokens=9, temperature=0, ignore_eos=True) for t in texts]
+            texts = [f"{t}{''.join(s)} and then {turn}" for t, s in zip(texts, streams, strict=True)]
+        session = model.session(system="You are kind. " * 5, max_tokens=9, temperature=0, ignore_eos=True)
+        texts.append(session.send("the word").text)
+        branch = session.fork()
+        texts += [session.send("there").text, branch.send("about").text]
+        return texts, model.stats().reused_tokens
+
+    with syncyte.Model(path, threads=1, max_sequences=3) as together:
+        texts, shared = talk(together)
+    for sequences in (3, 2):
+        with syncyte.Model(path, threads=1, max_sequences=sequences, kv_unified=False) as apart:
+            found, copied = talk(apart)
+            assert found == texts
+            assert copied > 0.8 * shared > 300
+
+
 def test_separate_caches_of_more_than_there_can_be(path: Path) -> None:
     with pytest.raises(ValueError, match=r"context_length × max_sequences = 268435456"):
         syncyte.Model(path, kv_unified=False, context_length=1 << 20, max_sequences=256)

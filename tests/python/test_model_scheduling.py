@@ -84,12 +84,23 @@ def test_stats(model: syncyte.Model) -> None:
     assert after.computed_tokens == computed + 7 + 7  # the last token of an answer is not computed
     assert after.used_cells + after.free_cells == after.cells
     assert after.kept_cells == after.used_cells
-    assert after.shared_cells == second.usage.reused_tokens
+    assert after.shared_cells == 0  # the first text went on as the second
     assert 0 < after.steps <= after.computed_tokens
     assert 0 < after.computing_microseconds <= after.busy_microseconds
     assert after.threads == 1
     assert "kept_cells=" in repr(after)
     assert after == syncyte.ModelStats(*after.as_dict().values())
+    branch = model.generate(LONG + "word " * 20, max_tokens=8, ignore_eos=True)
+    assert wait_until(lambda: model.stats().running == 0)
+    assert model.stats().shared_cells == branch.usage.reused_tokens > 50
+
+
+def test_a_salt_is_short(model: syncyte.Model) -> None:
+    assert model.generate("the", max_tokens=1, cache_salt="é" * 512).usage.completion_tokens <= 1
+    with pytest.raises(ValueError, match="cache_salt has 1026 bytes, and 1024 is the limit"):
+        model.generate("the", max_tokens=1, cache_salt="é" * 513)
+    with pytest.raises(ValueError, match="cache_salt has"):
+        model.prefix("the other", cache_salt="x" * 2000)
 
 
 def test_a_prefix_is_computed_once_and_stays_while_it_is_pinned(model: syncyte.Model) -> None:
