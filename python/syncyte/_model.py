@@ -47,9 +47,9 @@ class Model(_core.Model):
     prompts and conversations that have little in common decode faster; what one begins with and another has
     computed is copied instead of shared, and no prefix can be pinned. ``draft_model``: the GGUF file of a
     small model of the same vocabulary, which guesses for requests that ``speculate``. ``gpu_layers``: how
-    many layers leave the CPU, -1 for all (default: all, where ggml finds an accelerator). ``devices``: the accelerators to use, by
-    ggml's names; an empty list is the CPU alone. ``rpc``: servers of libggml's RPC backend that take a part
-    of the model, as in ["10.0.0.2:50052"].
+    many layers leave the CPU, -1 for all (default: all, where ggml finds an accelerator). ``devices``: the
+    accelerators to use, by ggml's names; an empty list is the CPU alone. ``rpc``: servers of libggml's RPC
+    backend that take a part of the model, as in ["10.0.0.2:50052"].
 
     What is left out is as the first opener has it; a value other than that is a ValueError. Who asks for
     another ``kv_type``, ``flash_attention``, ``kv_unified`` or ``draft_model`` gets an engine of its own on

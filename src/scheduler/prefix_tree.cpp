@@ -440,8 +440,10 @@ bool PrefixTree::unproven(const Node& node) {
 // The oldest of a chain of sequences that each begin with the one before, that `leaf` ends. nullptr where
 // anything in it is in use, or others share a part of it.
 const PrefixTree::Node* PrefixTree::idle_chain(const Node& leaf, std::uint64_t linger) const {
-    if (leaf.children > 0 || steps_ - leaf.idle_since <= linger) return nullptr;
-    const auto in_use = [](const Node& node) { return node.running || node.pinned || node.hold != 0; };
+    if (leaf.children > 0) return nullptr;
+    const auto in_use = [&](const Node& node) {
+        return node.running || node.pinned || node.hold != 0 || steps_ - node.idle_since <= linger;
+    };
     const Node* first = &leaf;
     while (!in_use(*first) && first->parent != nullptr && first->parent->children == 1) first = first->parent;
     return in_use(*first) || first->parent != nullptr ? nullptr : first;
@@ -454,8 +456,11 @@ bool PrefixTree::tidy(std::size_t running) {
         if (running == 0 && (!unproven(*node) || node->shared > 0)) continue;
         const Node* first = idle_chain(*node, running == 0 ? 0 : kLinger);
         if (first == nullptr) continue;
-        park(*node, *first);
-        for (Node* last = node.get(); last != nullptr;) remove(std::exchange(last, last->parent));
+        // Who was begun with may have gone on otherwise.
+        for (Node* last = node.get(); last != nullptr;) {
+            park(*last, *first);
+            remove(std::exchange(last, last->parent));
+        }
         return true;
     }
     return false;

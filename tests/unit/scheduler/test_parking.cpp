@@ -137,6 +137,28 @@ TEST_F(ParkingTest, a_conversation_that_rests_leaves_the_others_the_cache) {
     expect_empty();
 }
 
+TEST_F(ParkingTest, a_conversation_that_another_began_with_comes_back) {
+    SchedulerOptions options = kOptions;
+    options.max_sequences = 4;
+    make(options);
+    const Ref<Request> busy = submit("busy", 300);
+    const Ref<Request> other = submit("other", 300);
+    const std::string common = long_prefix(150);
+    const std::string first = common + std::string(150, 'x');
+    const std::string second = common + std::string(20, 'y');
+    for (const std::string& prompt : {first, second}) {
+        const Ref<Request> request = submit(prompt, 10);
+        while (!request->finish(Deadline::now())) scheduler_->step();
+    }
+    for (int i = 0; i < 20; ++i) scheduler_->step();
+    const std::string next = first + expected(first, 10) + "!";
+    const Ref<Request> again = submit(next, 4);
+    run();
+    EXPECT_EQ(done(again).outcome->reused_tokens, 309);
+    EXPECT_EQ(done(busy).text, expected("busy", 300));
+    expect_empty();
+}
+
 TEST_F(ParkingTest, what_several_began_with_stays) {
     make(kOptions);
     const std::string common = long_prefix(100);
