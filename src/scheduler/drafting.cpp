@@ -15,7 +15,7 @@ namespace {
 
 constexpr std::size_t kMostDrafted = 16;  // of one sequence, where it is for us to say
 constexpr double kFirstRate = 0.3;        // that a guess is right, before any was seen
-constexpr double kFirstDraftRate = 0.7;   // of a draft model's
+constexpr double kFirstDraftRate = 0.85;  // of a draft model's: it is tried before it is given up
 constexpr double kFirstDraftCost = 0.15;  // of a draft model's row, before any was measured: of one here
 constexpr double kLeastGain = 1.05;       // expected, or nothing is drafted
 // With more sequences a step is so wide that only their own texts are worth looking through.
@@ -198,8 +198,8 @@ Scheduler::DraftPlan Scheduler::plan_drafting(const std::vector<Sequence*>& with
         for (const auto& sequence : running_) sequence->acceptance.forget_drafted();
         return plan;
     }
-    const double row_seconds = cost_.seconds(sequences + 1) - cost_.seconds(sequences);
-    plan.least = best * (guess_seconds / static_cast<double>(with.size()) + std::max(row_seconds, 0.0));
+    // What its row costs is weighed when it is there.
+    plan.least = best * guess_seconds / static_cast<double>(with.size());
     return plan;
 }
 
