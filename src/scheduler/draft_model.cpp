@@ -13,6 +13,8 @@ namespace {
 
 // Models of one family are padded to different sizes of vocabulary.
 constexpr std::int32_t kMostPadding = 1024;
+// Steps in a row that find no room, with nothing left to leave the cache, after which it is given up.
+constexpr int kMostFull = 16;
 
 // Empty where the token has no piece.
 std::string piece_of(const Model& model, Token token) {
@@ -92,16 +94,22 @@ bool DraftModel::follow(Wish& wish) {
         leave(place);
         return false;
     }
+    settle(place, wish.text);
+    // What follows the last token was guessed, and nothing came of it: it is computed again. Not where others
+    // share its cell.
+    if (place.node != nullptr && missing(place, wish.text) == 0) {
+        if (tree_.unshared(place.node) >= wish.text.size()) {
+            leave(place);
+        } else {
+            place.node->tokens.pop_back();
+            context_->erase(place.node->id, static_cast<Position>(place.node->tokens.size()));
+        }
+    }
     if (place.node == nullptr) {
         place.node = tree_.begin(
             {.tokens = wish.text, .salt = wish.salt, .headroom = static_cast<std::int32_t>(wish.most)});
         if (place.node == nullptr) return false;
         ++followed_;
-    }
-    // What follows the last token was guessed, and nothing came of it: it is computed again.
-    if (missing(place, wish.text) == 0) {
-        place.node->tokens.pop_back();
-        context_->erase(place.node->id, static_cast<Position>(place.node->tokens.size()));
     }
     return true;
 }
@@ -184,14 +192,19 @@ bool DraftModel::step() {
     const Clock::duration took = options_.now() - start;
     computing_ += took;
     if (done) {
+        full_ = 0;
         cost_.note(rows_.size(), seconds_between(start, start + took));
-    } else if (done.error().code == ErrorCode::kFull) {
-        tree_.evict();
-    } else {
-        error_ = done.error().message.empty() ? "it failed to compute" : done.error().message;
-        tree_.close();
+    } else if (done.error().code != ErrorCode::kFull) {
+        give_up(done.error().message);
+    } else if (!tree_.evict() && ++full_ == kMostFull) {
+        give_up("its KV cache has less room than it said");
     }
     return done.has_value();
+}
+
+void DraftModel::give_up(const std::string& why) {
+    error_ = why.empty() ? "it failed to compute" : why;
+    tree_.close();
 }
 
 void DraftModel::settle(Place& place, std::span<const Token> text) {
@@ -214,8 +227,7 @@ void DraftModel::leave(Place& place) {
 }
 
 void DraftModel::close() {
-    if (works()) error_ = "the model was closed";
-    tree_.close();
+    if (works()) give_up("the model was closed");
 }
 
 }  // namespace syncyte

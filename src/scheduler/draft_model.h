@@ -96,6 +96,7 @@ class DraftModel {
     void catch_up(std::vector<Wish*>& wishes);
     void take(std::vector<Wish*>& wishes);
     bool step();
+    void give_up(const std::string& why);
 
     const std::shared_ptr<const Model> model_;
     const std::unique_ptr<Context> context_;
@@ -106,6 +107,7 @@ class DraftModel {
     Clock::duration computing_{};
     std::string error_;
     std::size_t followed_ = 0;  // places in use
+    int full_ = 0;              // steps in a row that found no room
     std::vector<BatchRow> rows_;
 };
 

@@ -198,6 +198,7 @@ Scheduler::DraftPlan Scheduler::plan_drafting(const std::vector<Sequence*>& with
         for (const auto& sequence : running_) sequence->acceptance.forget_drafted();
         return plan;
     }
+    unguessed_ = 0;
     // What its row costs is weighed when it is there.
     plan.least = best * guess_seconds / static_cast<double>(with.size());
     return plan;

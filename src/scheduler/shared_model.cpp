@@ -87,7 +87,8 @@ Result<void> check_same_place(const ModelOptions& wanted, const LoadOptions& act
     if (other == nullptr) return {};
     return failure(ErrorCode::kInvalidArgument, std::string("this process has the model open with other ") +
                                                     other +
-                                                    "; leave the option out, or close the model first");
+                                                    "; leave the option out, or close the model first (and "
+                                                    "those that have it as their draft model)");
 }
 
 }  // namespace

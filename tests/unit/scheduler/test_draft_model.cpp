@@ -173,6 +173,42 @@ TEST_F(DraftModelTest, AFullCacheOfItsOwnCostsGuessesOnly) {
     run();
     EXPECT_EQ(done(request).text, expected(long_prefix(40), 150));
     EXPECT_GT(done(request).outcome->accepted_tokens, 20);
+    EXPECT_EQ(scheduler_->stats().draft_error, "its KV cache has less room than it said");
+    expect_settled();
+}
+
+TEST_F(DraftModelTest, AFullStepOfTheModelLeavesNoGuessBehind) {
+    make_drafting(limits_);
+    int failures = 0;
+    cache_->before_step = [&]() -> Result<void> {
+        const bool again = cache_->steps.size() % 7 == 5 && failures++ % 3 < 2;  // also without guesses
+        return again ? failure(ErrorCode::kFull) : Result<void>{};
+    };
+    const auto one = submit(ask_drafting(long_prefix(40), 100));
+    const auto other = submit(ask_drafting("B" + long_prefix(40), 100));
+    run();
+    EXPECT_EQ(done(one).text, expected(long_prefix(40), 100));
+    EXPECT_EQ(done(other).text, expected("B" + long_prefix(40), 100));
+    EXPECT_GT(failures, 3);
+    EXPECT_EQ(scheduler_->stats().draft_error, "");
+    expect_settled(41);
+}
+
+TEST_F(DraftModelTest, OneThatGoesOnAsAnotherSharesNoCellThatIsComputedAgain) {
+    make_drafting(limits_);
+    const std::string prompt = long_prefix(40);
+    const auto first = submit(ask_drafting(prompt, 100, 1));
+    for (int i = 0; i < 10; ++i) scheduler_->step();
+    std::vector<Ref<Request>> others;
+    for (int i = 5; i < 30; i += 5) {
+        others.push_back(submit(ask_drafting(prompt + expected(prompt, i), 20, 2)));
+        scheduler_->step();
+    }
+    run();
+    EXPECT_EQ(done(first).text, expected(prompt, 100));
+    for (std::size_t i = 0; i < others.size(); ++i) {
+        EXPECT_EQ(done(others[i]).text, expected(prompt + expected(prompt, 5 * static_cast<int>(i + 1)), 20));
+    }
     EXPECT_EQ(scheduler_->stats().draft_error, "");
     expect_settled();
 }
