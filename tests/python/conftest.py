@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sysconfig
 from pathlib import Path
@@ -14,6 +15,10 @@ from tiny_gguf import write_tiny_gguf
 # The tests look at plain text of the usual width, whatever the machine is set to.
 for _name in ("FORCE_COLOR", "NO_COLOR", "CLICOLOR_FORCE", "PYTHON_COLORS", "COLUMNS", "LINES"):
     os.environ.pop(_name, None)
+
+# Who starts the tests in the background may ignore Ctrl-C, and every child would.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples each time, and no limit to how long they take: a run does not fail by chance.
 # SYNCYTE_TEST_RANDOM=1 draws new ones.
