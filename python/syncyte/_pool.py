@@ -213,20 +213,23 @@ class PoolFuture(Future[Any]):
             self._error = rebuild(self._task.failure())
         return self._error
 
-    # What concurrent.futures' own code reads and writes.
+    # What concurrent.futures' own code reads and writes. Who holds the condition counts on the state to hold
+    # still: wait() looks at it twice before it says what it waits for.
 
     @property
     def _state(self) -> str:  # type: ignore[override]
         if self._settled is not None:
             return self._settled
-        if self._task.done():
-            if "_own_condition" in self.__dict__:
-                with self._own_condition:
+        condition: threading.Condition | None = self.__dict__.get("_own_condition")
+        held = condition is not None and condition._is_owned()  # type: ignore[attr-defined]
+        if self._task.done() and not held:
+            if condition is not None:
+                with condition:
                     self._settle()
                     assert self._settled is not None
                     return self._settled
             return base.CANCELLED_AND_NOTIFIED if self._task.ending == CANCELLED else base.FINISHED
-        return base.RUNNING if self._task.running() else base.PENDING
+        return base.RUNNING if self._task.running() or self._task.done() else base.PENDING
 
     @property
     def _result(self) -> Any:  # type: ignore[override]
@@ -246,6 +249,9 @@ class PoolFuture(Future[Any]):
     def _condition(self) -> threading.Condition:  # type: ignore[override]
         condition: threading.Condition | None = self.__dict__.get("_own_condition")
         if condition is not None:
+            if self._settled is None and self._task.done() and not condition._is_owned():  # type: ignore[attr-defined]
+                with condition:
+                    self._settle()
             return condition
         with _lazy:
             if "_own_condition" not in self.__dict__:

@@ -62,9 +62,17 @@ Result<void> Pool::submit_to(int place, Ref<Job>&& job) { return jobs_.put_own(s
 
 void Pool::close() {
     jobs_.close();
+    Value spent;  // goes after the lock
     const std::lock_guard lock(mutex_);
     closed_ = true;
+    spent = spent_setup();
     waiting_.wake_all();
+}
+
+// With the mutex held. What the set-up holds (a model, say) goes with the last worker, not with the pool's
+// object; the last one may have seen the queue's end before the pool was marked as closed.
+Value Pool::spent_setup() {
+    return closed_ && present_ == 0 ? std::exchange(options_.setup, Value()) : Value();
 }
 
 void Pool::abandon_waiting(const Error& reason) {
@@ -93,13 +101,13 @@ void Pool::ready(int place) {
 
 void Pool::left(int place, Leaver leaver) {
     WorkerRecord& record = this->record(place);
+    Value spent;  // goes after the lock
     const std::lock_guard lock(mutex_);
     if (leaver == Leaver::kNeverReady) --starting_;
     // A place that was given up and wanted again may have a new worker already.
     if (--record.workers == 0) record.state.store(WorkerState::kGone);
-    // What the set-up holds (a model, say) goes with the last worker, not with the pool's object.
     if (--present_ == 0) pools_at_work().fetch_sub(1);
-    if (present_ == 0 && closed_) options_.setup = Value();
+    spent = spent_setup();
     waiting_.wake_all();
 }
 

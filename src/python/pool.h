@@ -117,6 +117,7 @@ class Pool : public RefCounted {
 
   private:
     std::vector<int> set_places();
+    Value spent_setup();
 
     PoolOptions options_;  // constant until the last worker has left
     const std::uint64_t id_;

@@ -111,6 +111,7 @@ bool Scheduler::step() {
     choose_adapter();
     draft();
     build_rows();
+    deliver();
     if (rows_.empty()) {
         context_->apply({});
         publish_stats();
@@ -126,9 +127,11 @@ bool Scheduler::step() {
         relieve();
     } else {
         process();
+        deliver();
         gather();
         busy_ += options_.now() - now_;
     }
+    deliver();
     publish_stats();
     return true;
 }
@@ -329,12 +332,26 @@ void Scheduler::process_token(Sequence& sequence, Token token) {
 void Scheduler::complete(Sequence& sequence, FinishReason reason, std::string_view text) {
     leave(sequence);
     sequence.request->mark_drafted(sequence.drafted_tokens, sequence.accepted_tokens);
-    sequence.request->complete(reason, text);
+    ended_.push_back({.request = sequence.request, .outcome = reason, .text = std::string(text)});
 }
 
 void Scheduler::fail(Sequence& sequence, Error error) {
     leave(sequence);
-    sequence.request->fail(std::move(error));
+    ended_.push_back({.request = sequence.request, .outcome = std::unexpected(std::move(error)), .text = {}});
+}
+
+// Whoever waits for a request that has ended hears of it, and finds it in the statistics.
+void Scheduler::deliver() {
+    if (ended_.empty()) return;
+    publish_stats();
+    for (Ended& ended : ended_) {
+        if (ended.outcome) {
+            ended.request->complete(*ended.outcome, ended.text);
+        } else {
+            ended.request->fail(std::move(ended.outcome.error()));
+        }
+    }
+    ended_.clear();
 }
 
 void Scheduler::fail_overloaded(Sequence& sequence) {
@@ -378,6 +395,7 @@ void Scheduler::fail_all(const Error& error) {
     turns_ = {};
     serving_ = {};
     context_->apply({});
+    deliver();
     publish_stats();
 }
 

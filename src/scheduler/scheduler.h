@@ -148,6 +148,7 @@ class Scheduler final : public EngineWork {
     void fail(Sequence& sequence, Error error);
     void fail_overloaded(Sequence& sequence);
     void leave(Sequence& sequence);
+    void deliver();
     void publish_stats();
     [[nodiscard]] bool is_end(Token token) const;
 
@@ -168,6 +169,12 @@ class Scheduler final : public EngineWork {
         Ref<Request> request;
         PrefixTree::Node* node;
     };
+    // A request that has ended, and has not been told so.
+    struct Ended {
+        Ref<Request> request;
+        Result<FinishReason> outcome;
+        std::string text;  // the last of it
+    };
     // An adapter whose requests wait, and none of them has a place.
     struct Unplaced {
         AppliedAdapter adapter;
@@ -180,6 +187,7 @@ class Scheduler final : public EngineWork {
     std::vector<SequencePointer> running_;
     std::vector<Unplaced> unplaced_;  // empty while only one adapter's requests wait
     std::vector<Pin> pins_;
+    std::vector<Ended> ended_;
     PrefixTree tree_;
     Pace pace_;
     StepCost cost_;

@@ -107,6 +107,7 @@ struct SharedModel::Core {
     std::mutex embedding_mutex;
     std::map<Pooling, std::shared_ptr<EmbeddingQueue>> embedding;  // those that were ever asked for
     AdapterCache adapters;
+    std::atomic<int> users{0};  // holds on it; requests that outlive them keep it too, but nobody joins it
 
     Core() { ++open_count; }
     ~Core() {
@@ -145,27 +146,23 @@ class ModelRegistry {
 
         std::unique_lock lock(mutex_);
         Entry& entry = settled_entry(lock, *file);
-        const std::shared_ptr<const Model> weights = entry.weights.lock();
+        std::shared_ptr<const Model> weights = entry.weights.lock();
         if (weights) {
             if (auto same = check_same_place(options, entry.place); !same) {
-                return std::unexpected(std::move(same.error()));
+                if (in_use(*file)) return std::unexpected(std::move(same.error()));
+                weights = nullptr;  // they go with the last requests of those who have closed the model
             }
+        }
+        if (weights) {
             if (auto core = entry.fitting(options, draft.file)) return join(std::move(core), options);
         }
-        entry.loading = true;
-        lock.unlock();
+        Loading loading(*this, lock, entry);
         Result<std::shared_ptr<SharedModel::Core>> core = load(path, options, weights, draft);
-        lock.lock();
-        // Nobody else touches an entry while it is loading.
-        entry.loading = false;
-        if (core) {
-            if (!weights) entry.place = load_options(options);
-            entry.weights = (*core)->model;
-            entry.engines.emplace_back(*core);
-        }
-        loaded_.notify_all();
-        lock.unlock();
+        loading.ended();
         if (!core) return std::unexpected(std::move(core.error()));
+        if (!weights) entry.place = load_options(options);
+        entry.weights = (*core)->model;
+        entry.engines.emplace_back(*core);
         return Ref<SharedModel>::adopt(new SharedModel(std::move(*core)));
     }
 
@@ -190,12 +187,14 @@ class ModelRegistry {
             return engines.empty() && weights.expired() && !loading;
         }
 
-        // The engine that is as wanted, the oldest first.
+        // The engine that is as wanted and that somebody uses, the oldest first. One that has only requests
+        // of users who are gone ends with them: whoever opens the model anew gets what they ask for.
         [[nodiscard]] std::shared_ptr<SharedModel::Core> fitting(const ModelOptions& wanted,
                                                                  const std::optional<FileId>& draft) const {
             for (const auto& engine : engines) {
                 auto core = engine.lock();
-                if (core && (!wanted.cache_types || *wanted.cache_types == core->cache_types) &&
+                if (core && core->users > 0 &&
+                    (!wanted.cache_types || *wanted.cache_types == core->cache_types) &&
                     (!wanted.flash_attention || *wanted.flash_attention == core->flash_attention) &&
                     (!wanted.layout || *wanted.layout == core->limits.layout) &&
                     (!draft || draft == core->draft_file)) {
@@ -205,6 +204,46 @@ class ModelRegistry {
             return nullptr;
         }
     };
+
+    // Marks an entry as being loaded, with the registry unlocked until ended(): nobody else touches the entry
+    // meanwhile. Whatever happens, those who wait for it go on afterwards.
+    class Loading {
+      public:
+        Loading(ModelRegistry& registry, std::unique_lock<std::mutex>& lock, Entry& entry)
+            : registry_(registry), lock_(lock), entry_(entry) {
+            entry_.loading = true;
+            lock_.unlock();
+        }
+        ~Loading() {
+            ended();
+            entry_.loading = false;
+            registry_.loaded_.notify_all();
+        }
+        Loading(const Loading&) = delete;
+        Loading& operator=(const Loading&) = delete;
+
+        // The registry is locked again; the entry is still the loader's.
+        void ended() {
+            if (!lock_.owns_lock()) lock_.lock();
+        }
+
+      private:
+        ModelRegistry& registry_;
+        std::unique_lock<std::mutex>& lock_;
+        Entry& entry_;
+    };
+
+    // With the registry locked: whether somebody holds an engine that has the file as its model, or as its
+    // draft model.
+    [[nodiscard]] bool in_use(const FileId& file) const {
+        for (const auto& [id, entry] : entries_) {
+            for (const auto& engine : entry.engines) {
+                const auto core = engine.lock();
+                if (core && core->users > 0 && (id == file || core->draft_file == file)) return true;
+            }
+        }
+        return false;
+    }
 
     // The entry of a file that nobody is loading.
     Entry& settled_entry(std::unique_lock<std::mutex>& lock, const FileId& file) {
@@ -227,17 +266,12 @@ class ModelRegistry {
         Entry& entry = settled_entry(lock, *file);
         draft.weights = entry.weights.lock();
         if (draft.weights) return {};
-        entry.loading = true;
-        lock.unlock();
+        Loading loading(*this, lock, entry);
         Result<std::shared_ptr<const Model>> model = load_llama_model(path, {});
-        lock.lock();
-        entry.loading = false;
-        if (model) {
-            entry.place = {};
-            entry.weights = draft.weights = std::move(*model);
-        }
-        loaded_.notify_all();
+        loading.ended();
         if (!model) return explained(model.error());
+        entry.place = {};
+        entry.weights = draft.weights = std::move(*model);
         return {};
     }
 
@@ -374,6 +408,10 @@ class ModelRegistry {
 Result<Ref<SharedModel>> SharedModel::open(const std::string& path, const ModelOptions& options) {
     return ModelRegistry::of_process().open(path, options);
 }
+
+SharedModel::SharedModel(std::shared_ptr<Core> core) : core_(std::move(core)) { ++core_->users; }
+
+SharedModel::~SharedModel() { --core_->users; }
 
 Ref<SharedModel> SharedModel::again() const { return Ref<SharedModel>::adopt(new SharedModel(core_)); }
 

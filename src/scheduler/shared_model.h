@@ -37,7 +37,8 @@ struct ModelOptions {
     std::optional<std::vector<std::string>> rpc;      // "host:port" of servers
 };
 
-// One user's hold on a model. Any thread. The weights go when the last hold and the last request are gone.
+// One user's hold on a model. Any thread. The weights go when the last hold and the last request are gone;
+// who opens the file between the two gets an engine of their own on the same weights, with their own options.
 class SharedModel : public RefCounted {
   public:
     // Loads the file, or joins whoever has it open. Same file means same device, inode, size and time of
@@ -74,8 +75,8 @@ class SharedModel : public RefCounted {
     struct Core;
     friend class ModelRegistry;
 
-    explicit SharedModel(std::shared_ptr<Core> core) : core_(std::move(core)) {}
-    ~SharedModel() override = default;
+    explicit SharedModel(std::shared_ptr<Core> core);
+    ~SharedModel() override;
 
     const std::shared_ptr<Core> core_;
 };

@@ -213,6 +213,24 @@ def test_one_file_is_one_model(tiny_model: Path, tmp_path: Path) -> None:
     assert wait_until(lambda: _core._open_models() == before - 1)
 
 
+def test_a_model_that_was_closed_opens_with_other_options(tiny_model: Path) -> None:
+    for sequences in range(1, 9):
+        with syncyte.Model(tiny_model, threads=1, max_sequences=sequences) as opened:
+            assert opened.generate("the", max_tokens=2, ignore_eos=True).tokens
+    before = _core._open_models()
+    with syncyte.Model(tiny_model, threads=1, context_length=512, max_sequences=2) as first:
+        stream = first.stream("the", max_tokens=400, ignore_eos=True)
+        begun = next(stream)
+    # What was begun goes on; whoever opens the file has an engine of their own.
+    with syncyte.Model(tiny_model, threads=1, context_length=64, max_sequences=3) as second:
+        assert second.info.context_length == 64
+        assert len(second.generate("the", max_tokens=9, ignore_eos=True).tokens) == 9
+        assert begun + "".join(stream) == stream.completion.text
+        assert stream.completion.usage.completion_tokens == 400
+    del stream
+    assert wait_until(lambda: _core._open_models() <= before)
+
+
 @pytest.mark.parametrize(
     "options", [{"context_length": 1}, {"max_sequences": 0}, {"max_sequences": 257}, {"threads": 0}]
 )

@@ -10,6 +10,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
+from concurrent.futures._base import FINISHED, RUNNING
 from concurrent.futures.interpreter import BrokenInterpreterPool
 from concurrent.interpreters import ExecutionFailed, NotShareableError, get_current
 
@@ -173,6 +174,22 @@ def test_wait_and_as_completed(pool: syncyte.InterpreterPool) -> None:
     failing = pool.submit(pool_tasks.fail, "x")
     done, _ = concurrent.futures.wait([failing], 30, concurrent.futures.FIRST_EXCEPTION)
     assert done == {failing}
+
+
+def test_states_hold_still_while_somebody_counts_them(pool: syncyte.InterpreterPool) -> None:
+    gate: syncyte.Queue[int] = syncyte.Queue()
+    future = pool.submit(pool_tasks.hold, gate)
+    with future._condition:
+        assert future._state != FINISHED
+        gate.put(7)
+        assert future.result(30) == 7
+        assert future._state == RUNNING
+        assert future.done()
+    assert future._state == FINISHED
+    assert concurrent.futures.wait([future], 0).done == {future}
+    for _ in range(200):
+        futures = {pool.submit(pool_tasks.identity, n) for n in range(8)}
+        assert concurrent.futures.wait(futures, 30) == (futures, set())
 
 
 def test_waiting_tasks_can_be_cancelled() -> None:

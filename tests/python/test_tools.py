@@ -62,7 +62,7 @@ def test_a_call_that_is_required_comes(model: syncyte.Model) -> None:
     counts = set()
     for seed in range(30):
         made = model.chat(
-            HELLO, tools=[WEATHER, STOP], tool_choice="required", seed=seed, temperature=3.0, max_tokens=400
+            HELLO, tools=[WEATHER, STOP], tool_choice="required", seed=seed, temperature=3.0, max_tokens=1500
         )
         check_calls(made, {"get_weather", "stop-all"})
         seen |= {call.name for call in made.tool_calls}

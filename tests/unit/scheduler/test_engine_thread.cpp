@@ -49,6 +49,20 @@ TEST(EngineThread, serves_requests_of_many_threads) {
     EngineThread::of_process().remove(scheduler);
 }
 
+TEST(EngineThread, who_hears_of_an_end_finds_it_in_the_statistics) {
+    const auto scheduler = make_scheduler();
+    ASSERT_TRUE(EngineThread::of_process().add(scheduler));
+    for (int i = 0; i < 500; ++i) {
+        const std::uint64_t before = scheduler->stats().rows;
+        ASSERT_TRUE(ask(*scheduler, 3)->finish(Deadline::after(60)));
+        const SchedulerStats stats = scheduler->stats();
+        ASSERT_EQ(stats.running, 0);
+        ASSERT_EQ(stats.reserved_cells, 0);
+        ASSERT_GE(stats.rows, before + 3);
+    }
+    EngineThread::of_process().remove(scheduler);
+}
+
 TEST(EngineThread, serves_several_models_in_turn) {
     const auto a = make_scheduler();
     const auto b = make_scheduler();
