@@ -276,16 +276,20 @@ void Sampler::note_logprobs(std::span<const float> logits, Token chosen) {
     for (const Candidate& one : candidates_) logprobs_->top.emplace_back(one.token, logprob(one.logit));
 }
 
-Token Sampler::choose(std::span<const float> logits) {
-    return params_.temperature <= 0 ? likeliest(logits) : draw_from(logits);
+Result<Token> Sampler::choose(std::span<const float> logits) {
+    const Token chosen = params_.temperature <= 0 ? likeliest(logits) : draw_from(logits);
+    if (std::isfinite(logits[static_cast<std::size_t>(chosen)])) return chosen;
+    return failure(ErrorCode::kModel,
+                   "no token can be chosen: the model computes no numbers (NaN or infinity), so its file may "
+                   "be damaged");
 }
 
 // A model that knows what is wanted rarely needs the whole vocabulary looked through: what it would choose
 // freely is tried first. Where that is not allowed the choice is made again among what is; both together
 // choose as if the rest had never been there.
 Result<Token> Sampler::choose_allowed(std::span<float> logits) {
-    const Token free = choose(logits);
-    if (logits[static_cast<std::size_t>(free)] > kNever && grammar_->allows(free)) return free;
+    Result<Token> free = choose(logits);
+    if (!free || grammar_->allows(*free)) return free;
     if (grammar_->restrict(logits)) return choose(logits);
     // Only the end is left, and it was banned.
     if (grammar_->may_end() && !banned_.empty()) return banned_.front();
@@ -296,20 +300,14 @@ Result<Token> Sampler::sample(std::span<float> logits) {
     if (params_.logprobs >= 0) raw_.assign(logits.begin(), logits.end());
     penalise(logits);
     for (const Token token : banned_) logits[static_cast<std::size_t>(token)] = kNever;
-    Token chosen = 0;
-    if (grammar_) {
-        const Result<Token> allowed = choose_allowed(logits);
-        if (!allowed) return allowed;
-        chosen = *allowed;
-        grammar_->accept(chosen);
-    } else {
-        chosen = choose(logits);
-    }
-    remember(chosen);
+    Result<Token> chosen = grammar_ ? choose_allowed(logits) : choose(logits);
+    if (!chosen) return chosen;
+    if (grammar_) grammar_->accept(*chosen);
+    remember(*chosen);
     if (params_.mirostat != Mirostat::kOff) {
         surprise_limit_ -= params_.mirostat_eta * (surprise_ - params_.mirostat_tau);
     }
-    if (params_.logprobs >= 0) note_logprobs(raw_, chosen);
+    if (params_.logprobs >= 0) note_logprobs(raw_, *chosen);
     return chosen;
 }
 

@@ -64,7 +64,8 @@ class Sampler {
     Sampler(const SamplingParams& params, std::vector<Token> banned, std::span<const Token> prompt,
             std::shared_ptr<GrammarMachine> grammar = nullptr, Breaks breaks = {});
 
-    // Overwrites some of the logits. Fails where the grammar leaves nothing to choose.
+    // Overwrites some of the logits. Fails where the grammar leaves nothing to choose; kModel where no logit
+    // is a number.
     Result<Token> sample(std::span<float> logits);
     // Of the last choice, if params.logprobs asks for them.
     [[nodiscard]] std::optional<TokenLogprobs> take_logprobs() { return std::exchange(logprobs_, {}); }
@@ -78,7 +79,7 @@ class Sampler {
     };
 
     void penalise(std::span<float> logits);
-    Token choose(std::span<const float> logits);
+    Result<Token> choose(std::span<const float> logits);
     Result<Token> choose_allowed(std::span<float> logits);
     void remember(Token token);
     void note_recent(Token token);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <utility>
 
 namespace syncyte {
@@ -66,23 +67,31 @@ void EmbeddingQueue::receive() {
 }
 
 void EmbeddingQueue::drop_cancelled() {
+    drop([](const EmbeddingJob& job) { return job.cancelled(); },
+         [](EmbeddingJob& job) { job.complete(FinishReason::kCancelled, {}); });
+}
+
+// Forgets the jobs that are over, and tells each of them so.
+void EmbeddingQueue::drop(const std::function<bool(const EmbeddingJob&)>& over,
+                          const std::function<void(EmbeddingJob&)>& tell) {
     std::vector<Ref<EmbeddingJob>> ended;
     const auto note = [&ended](const Ref<EmbeddingJob>& job) {
         const bool known =
             std::ranges::any_of(ended, [&job](const auto& one) { return one.get() == job.get(); });
         if (!known) ended.push_back(job);
     };
-    std::erase_if(turns_, [&note](const Turn& turn) {
-        if (turn.job->cancelled()) note(turn.job);
-        return turn.job->cancelled();
+    std::erase_if(turns_, [&](const Turn& turn) {
+        if (!over(*turn.job)) return false;
+        note(turn.job);
+        return true;
     });
     std::erase_if(running_, [&](const Running& text) {
-        if (!text.job->cancelled()) return false;
+        if (!over(*text.job)) return false;
         context_->erase(text.sequence, 0);
         note(text.job);
         return true;
     });
-    for (const Ref<EmbeddingJob>& job : ended) job->complete(FinishReason::kCancelled, {});
+    for (const Ref<EmbeddingJob>& job : ended) tell(*job);
 }
 
 // Gives texts a sequence while there are sequences and room, one of each job in turn.
@@ -154,14 +163,24 @@ void EmbeddingQueue::build_rows() {
 }
 
 void EmbeddingQueue::collect() {
+    std::vector<const EmbeddingJob*> numberless;
     for (Running& text : running_) {
         if (text.rows == 0) continue;
         pool(text, context_->embedding(text.sequence));
         text.computed += text.rows;
         if (text.computed < text.tokens().size()) continue;
+        if (!std::ranges::all_of(text.vector, [](float x) { return std::isfinite(x); })) {
+            numberless.push_back(text.job.get());
+            continue;
+        }
         context_->erase(text.sequence, 0);
         text.job->put(text.index, text.vector);
     }
+    drop([&](const EmbeddingJob& job) { return std::ranges::contains(numberless, &job); },
+         [](EmbeddingJob& job) {
+             job.fail(Error(ErrorCode::kModel,
+                            "the model computes no numbers (NaN or infinity), so its file may be damaged"));
+         });
     std::erase_if(running_, [](const Running& text) { return text.computed == text.tokens().size(); });
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -57,6 +58,8 @@ class EmbeddingQueue final : public EngineWork {
 
     void receive();
     void drop_cancelled();
+    void drop(const std::function<bool(const EmbeddingJob&)>& over,
+              const std::function<void(EmbeddingJob&)>& tell);
     Result<void> begin();
     Result<void> make_room(std::size_t tokens);
     void build_rows();

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import gguf
 import pytest
@@ -121,6 +122,31 @@ def test_good_models_open_after_bad_ones(tmp_path: Path, tiny_model: Path) -> No
             syncyte.Model(tmp_path / "x.gguf")
     with syncyte.Model(tiny_model, threads=1) as model:
         assert model.generate("the", max_tokens=3, ignore_eos=True).tokens
+
+
+def without_numbers(path: Path, tensor: str) -> Path:
+    """The model with NaN for all values of one tensor."""
+    reader = gguf.GGUFReader(path, "r+")
+    (found,) = [one for one in reader.tensors if one.name == tensor]
+    found.data[:] = float("nan")
+    reader.data.flush()
+    return path
+
+
+def test_weights_that_are_no_numbers(tmp_path: Path) -> None:
+    path = without_numbers(write_tiny_gguf(tmp_path / "m.gguf"), "output_norm.weight")
+    with syncyte.Model(path, threads=1) as model:
+        options: list[dict[str, Any]] = [{}, {"temperature": 0}, {"choices": ["a", "b"]}, {"logprobs": 2}]
+        for each in options:
+            with pytest.raises(syncyte.ModelError, match=r"no numbers .*damaged"):
+                model.generate("the", **each)
+        with pytest.raises(syncyte.ModelError, match=r"no numbers .*damaged"):
+            model.embed(["the", "word"])
+        assert model.stats().running == 0
+        assert model.tokenize("the")
+    path = without_numbers(write_tiny_bert(tmp_path / "b.gguf"), "token_embd.weight")
+    with syncyte.Model(path, threads=1) as model, pytest.raises(syncyte.ModelError, match="no numbers"):
+        model.embed(["the", "word"])
 
 
 @pytest.mark.parametrize(("kind", "count"), [("tiny", 1000), ("embedding", 300), ("ranking", 300)])

@@ -113,14 +113,19 @@ TEST(Sampler, the_repeat_penalty_lowers_what_was_there) {
     EXPECT_EQ(*sampler.sample(logits), 0) << "negative logits are lowered too";
 }
 
-TEST(Sampler, logits_that_are_no_numbers_are_survived) {
+TEST(Sampler, logits_that_are_no_numbers_are_not_chosen) {
     const float nan = std::numeric_limits<float>::quiet_NaN();
+    const float infinity = std::numeric_limits<float>::infinity();
     for (const float temperature : {0.0F, 1.0F}) {
         SamplingParams params = plain();
         params.temperature = temperature;
         EXPECT_EQ(choices(params, {nan, 1, nan}, 5), (std::map<Token, int>{{1, 5}}));
-        const auto all = choices(params, {nan, nan}, 5);
-        EXPECT_EQ(all.size(), 1U);
+        for (std::vector<float> none : {std::vector{nan, nan}, {1, infinity}, {-infinity, nan}}) {
+            Sampler sampler(params, {}, {});
+            const Result<Token> token = sampler.sample(none);
+            ASSERT_FALSE(token);
+            EXPECT_EQ(token.error().code, ErrorCode::kModel);
+        }
     }
 }
 

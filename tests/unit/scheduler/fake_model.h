@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <atomic>
 #include <functional>
+#include <limits>
 #include <map>
 #include <memory>
 #include <set>
@@ -61,8 +62,12 @@ inline Token hashed_letter(const std::vector<Token>& sequence) {
     return static_cast<Token>('a' + (hash >> 32) % 26);
 }
 
+// A token whose vector is none.
+constexpr Token kNumberless = '?';
+
 // The vector of a token at its place.
 inline std::vector<float> fake_vector(Token token, Position position) {
+    if (token == kNumberless) return {0, std::numeric_limits<float>::quiet_NaN()};
     return {static_cast<float>(token), static_cast<float>(position) + 1};
 }
 

@@ -169,6 +169,17 @@ TEST_F(EmbeddingTest, jobs_take_turns) {
     expect_vectors(large, Pooling::kMean);
 }
 
+TEST_F(EmbeddingTest, vectors_that_are_no_numbers_are_errors) {
+    make(Pooling::kMean);
+    EmbeddingJob::Texts texts = texts_of({4, 700, 5, 6});
+    texts[2][1] = kNumberless;
+    const auto damaged = submit(std::move(texts));
+    const auto sound = submit(texts_of({4, 300, 5}));
+    run();
+    EXPECT_EQ(error_of(damaged), ErrorCode::kModel);
+    expect_vectors(sound, Pooling::kMean);
+}
+
 TEST_F(EmbeddingTest, vectors_are_normalised_on_request) {
     make(Pooling::kMean);
     const auto job = submit(texts_of({5, 9}), Normalize::kYes);
