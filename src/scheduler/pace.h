@@ -14,7 +14,8 @@ class Pace {
     // A step of `decoding` rows of running answers and `prompt` rows of prompts took `seconds`.
     void note(std::size_t decoding, std::size_t prompt, double seconds);
 
-    // Rows of prompts for a step with `decoding` other rows, at most `most`: all of them when nobody decodes.
+    // Rows of prompts for a step with `decoding` other rows that somebody's stream waits for, at most `most`:
+    // all of them without such rows.
     [[nodiscard]] std::size_t prompt_rows(std::size_t decoding, std::size_t most) const;
 
     // Seconds until the next token of a sequence that misses `rows` rows: for one row what a step takes on

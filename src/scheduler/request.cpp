@@ -22,6 +22,7 @@ Result<RequestProgress> Request::next(Deadline deadline) { return wait(deadline,
 Result<RequestProgress> Request::finish(Deadline deadline) { return wait(deadline, Until::kFinished); }
 
 Result<RequestProgress> Request::wait(Deadline deadline, Until until) {
+    if (until == Until::kAnything) streamed_.store(true, std::memory_order_relaxed);
     Parker& parker = Parker::of_this_thread();
     Wake woken = Wake::kUnparked;
     while (true) {
@@ -44,6 +45,7 @@ Result<RequestProgress> Request::wait(Deadline deadline, Until until) {
 }
 
 bool Request::watch(Until until, Ref<Port> port, std::uint64_t token) {
+    if (until == Until::kAnything) streamed_.store(true, std::memory_order_relaxed);
     const std::scoped_lock lock(mutex_);
     if (reached(until)) return false;
     port_ = std::move(port);

@@ -103,6 +103,8 @@ class Request : public RefCounted {
     // Any thread. The engine drops the request within one step. What came until then stays readable.
     void cancel() { cancelled_.store(true, std::memory_order_relaxed); }
     [[nodiscard]] bool cancelled() const { return cancelled_.load(std::memory_order_relaxed); }
+    // Any thread. Whether the consumer has asked for pieces of the answer, not only for all of it.
+    [[nodiscard]] bool streamed() const { return streamed_.load(std::memory_order_relaxed); }
 
     // Engine thread.
     void mark_started();
@@ -125,6 +127,7 @@ class Request : public RefCounted {
     const std::shared_ptr<const void> model_hold_;
     const Clock::time_point created_ = Clock::now();
     std::atomic<bool> cancelled_{false};
+    std::atomic<bool> streamed_{false};
 
     std::mutex mutex_;
     Parker* waiter_ = nullptr;  // the consumer, while it waits

@@ -171,19 +171,22 @@ void Scheduler::choose_adapter() {
     claims_.clear();
 }
 
-// Tokens of running answers first; what is left of the step goes to prompts, the most urgent first.
+// Tokens of running answers first; what is left of the step goes to prompts, the most urgent first. Steps are
+// kept short for those who stream; who waits for a whole answer has it sooner when prompts come in one piece.
 void Scheduler::build_rows() {
     rows_.clear();
     owners_.clear();
+    bool streamed = false;
     for (const auto& sequence : running_) {
         sequence->row = Sequence::kNoRow;
         if (!sequence->decoding() || !serves(*sequence)) continue;
         add_row(*sequence);
         add_drafted(*sequence);
+        streamed = streamed || sequence->request->streamed();
     }
     decoding_ = rows_.size();
-    std::size_t left =
-        pace_.prompt_rows(decoding_, static_cast<std::size_t>(options_.rows_per_step) - decoding_);
+    std::size_t left = static_cast<std::size_t>(options_.rows_per_step) - decoding_;
+    if (streamed) left = pace_.prompt_rows(decoding_, left);
     for (const auto& sequence : running_) {
         if (sequence->decoding() || !serves(*sequence)) continue;
         const std::size_t count = std::min(sequence->missing(), left);

@@ -32,6 +32,10 @@ constexpr std::int32_t kMostLayers = 100'000;
 constexpr std::int32_t kDefaultCells = 4096;  // more only for a longer context_length
 constexpr std::int32_t kLeastPart = 256;      // of a sequence that has its own part of the cache
 constexpr std::int32_t kRowsPerStep = 128;
+// Where each sequence has its own part, a step is computed in as many passes as its sequences differ in rows:
+// fewer, larger steps have fewer of them. More rows than these gain nothing, and take memory for their
+// logits.
+constexpr std::int32_t kRowsOfParts = 256;
 constexpr std::size_t kMostSalt = 1024;  // bytes
 
 std::atomic<std::size_t> open_count{0};
@@ -353,7 +357,7 @@ class ModelRegistry {
             std::max(limits.context_length,
                      static_cast<std::int32_t>(std::min<std::int64_t>(all, separate ? all : kDefaultCells)));
         if (options.max_waiting) limits.max_waiting = *options.max_waiting;
-        limits.rows_per_step = std::max(kRowsPerStep, limits.max_sequences);
+        limits.rows_per_step = std::max(separate ? kRowsOfParts : kRowsPerStep, limits.max_sequences);
 
         auto core = std::make_shared<SharedModel::Core>();
         core->threads = options.threads.value_or(usable_cores());

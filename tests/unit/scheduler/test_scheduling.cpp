@@ -422,6 +422,7 @@ TEST_F(SchedulingTest, a_long_prompt_joins_those_who_stream_at_the_measured_pace
     };
     const auto streaming = submit("stream", 1000);
     scheduler_->step();
+    EXPECT_TRUE(streaming->next(Deadline::now()));
     const auto joining = submit(std::string(3000, 'x'), 1);
     int steps = 0;
     while (!joining->finish(Deadline::now())) {
@@ -438,6 +439,15 @@ TEST_F(SchedulingTest, a_long_prompt_joins_those_who_stream_at_the_measured_pace
     EXPECT_GT(worst, 1.0) << "nobody streams: full speed";
     run();
     EXPECT_EQ(done(alone).text, expected(std::string(3000, 'y'), 1));
+    const auto whole = submit("whole", 1000);
+    scheduler_->step();
+    EXPECT_FALSE(whole->finish(Deadline::now()));
+    worst = 0;
+    const auto beside = submit(std::string(3000, 'z'), 1);
+    scheduler_->step();
+    EXPECT_GT(worst, 1.0) << "nobody sees the answer grow: full speed";
+    run();
+    EXPECT_EQ(done(beside).text, expected(std::string(3000, 'z'), 1));
 }
 
 TEST_F(SchedulingTest, ten_thousand_random_requests_give_what_each_gives_alone) {
