@@ -70,7 +70,7 @@ class Server:
     def _completion(
         self, prompt: str, tokens: int, *, stream: bool, **options: Any
     ) -> Iterator[http.client.HTTPResponse]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=600)
         request = {
             "prompt": prompt,
             "n_predict": tokens,

@@ -108,10 +108,10 @@ bool Scheduler::step() {
     secure_cells();
     const bool tidied = tree_.tidy(running_.size());
     tree_.close_gaps();
+    deliver();
     choose_adapter();
     draft();
     build_rows();
-    deliver();
     if (rows_.empty()) {
         context_->apply({});
         publish_stats();

@@ -21,7 +21,7 @@ HELLO = [{"role": "user", "content": "hello"}]
 
 @pytest.fixture
 def model(tiny_model: Path) -> Iterator[syncyte.Model]:
-    with syncyte.Model(tiny_model, threads=1, max_sequences=8) as opened:
+    with syncyte.Model(tiny_model, threads=1, max_sequences=8, context_length=16_384) as opened:
         yield opened
 
 
@@ -89,9 +89,9 @@ def test_cancelling_a_task_frees_its_sequence(model: syncyte.Model) -> None:
 
     async def main() -> None:
         tasks = [
-            asyncio.create_task(model.agenerate("the", max_tokens=480, ignore_eos=True)) for _ in range(3)
+            asyncio.create_task(model.agenerate("the", max_tokens=12_000, ignore_eos=True)) for _ in range(3)
         ]
-        stream = model.astream("the", max_tokens=480, ignore_eos=True)
+        stream = model.astream("the", max_tokens=12_000, ignore_eos=True)
         await anext(stream)
         tasks.append(asyncio.create_task(read(stream)))
         await asyncio.sleep(0.01)
@@ -102,12 +102,12 @@ def test_cancelling_a_task_frees_its_sequence(model: syncyte.Model) -> None:
         with pytest.raises(ValueError, match="was closed"):
             _ = stream.completion
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(model.agenerate("the", max_tokens=480, ignore_eos=True), 0.005)
-        closed = model.astream("the", max_tokens=480, ignore_eos=True)
+            await asyncio.wait_for(model.agenerate("the", max_tokens=12_000, ignore_eos=True), 0.005)
+        closed = model.astream("the", max_tokens=12_000, ignore_eos=True)
         async with closed:
             await anext(closed)
         assert [piece async for piece in closed] == []
-        model.astream("the", max_tokens=480, ignore_eos=True)  # dropped at once
+        model.astream("the", max_tokens=12_000, ignore_eos=True)  # dropped at once
         # The same loop goes on.
         assert (await model.agenerate("the", max_tokens=3, ignore_eos=True)).finish_reason == "length"
 

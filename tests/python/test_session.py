@@ -22,8 +22,8 @@ SYSTEM = "the a an and or of to in is it that was for on are as with his they at
 
 @pytest.fixture
 def model(tmp_path: Path) -> Iterator[syncyte.Model]:
-    path = write_tiny_gguf(tmp_path / "long.gguf", context_length=1024)
-    with syncyte.Model(path, threads=1, max_sequences=8) as opened:
+    path = write_tiny_gguf(tmp_path / "long.gguf", context_length=16_384)
+    with syncyte.Model(path, threads=1, max_sequences=8, context_length=16_384) as opened:
         yield opened
 
 
@@ -98,13 +98,13 @@ def test_asyncio(model: syncyte.Model) -> None:
         assert all(one.usage.reused_tokens >= made.usage.prompt_tokens for one in answers)
 
         before = session.messages
-        task = asyncio.create_task(session.asend("cancelled", max_tokens=400))
+        task = asyncio.create_task(session.asend("cancelled", max_tokens=12_000))
         await asyncio.sleep(0.01)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
         assert session.messages == before
-        async with session.astream("cut", max_tokens=400) as stream:
+        async with session.astream("cut", max_tokens=12_000) as stream:
             piece = await anext(stream)
         assert session.messages[-1]["content"] == piece
         with pytest.raises(StopAsyncIteration):
@@ -146,7 +146,7 @@ def test_streams(model: syncyte.Model) -> None:
     text = "".join(stream)
     assert text == other.send("hello").text == stream.completion.text
     assert session.messages == other.messages
-    with session.stream("more", max_tokens=400) as cut:
+    with session.stream("more", max_tokens=12_000) as cut:
         piece = next(cut)
     assert session.messages[-1]["role"] == "assistant"
     assert session.messages[-1]["content"] == piece
@@ -192,8 +192,8 @@ def test_rewinding_past_what_was_told_anew(model: syncyte.Model) -> None:
 
 def test_what_fails_was_never_said(model: syncyte.Model) -> None:
     session = model.session()
-    with pytest.raises(ValueError, match="the context 1024"):
-        session.send("word " * 2000)
+    with pytest.raises(ValueError, match="the context 16384"):
+        session.send("word " * 20_000)
     with pytest.raises(TypeError, match="max_tokens"):
         session.send("hello", max_token=3)  # type: ignore[call-arg]
     with pytest.raises(ValueError, match="lone surrogate"):
