@@ -31,7 +31,8 @@ class Model(_core.Model):
 
     The same file (by device and inode) opened again, in any interpreter, is the same weights and the same
     engine, which computes the requests of all of them in one batch per step. The weights go when the last
-    user has closed or dropped it. Without ``path``: the small demonstration model that comes along.
+    user has closed or dropped it; opened again after that, it has its own options from the start, also while
+    requests of former users go on. Without ``path``: the small demonstration model that comes along.
 
     ``context_length``: tokens one sequence can hold, prompt and answer; by default what the model was
     trained with, 4096 at most. ``max_sequences``: requests computed together (1 to 256, default 16); more

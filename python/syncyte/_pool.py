@@ -218,16 +218,12 @@ class PoolFuture(Future[Any]):
 
     @property
     def _state(self) -> str:  # type: ignore[override]
+        condition: threading.Condition | None = self.__dict__.get("_own_condition")
+        if condition is not None:
+            self._settle_unless_held(condition)
         if self._settled is not None:
             return self._settled
-        condition: threading.Condition | None = self.__dict__.get("_own_condition")
-        held = condition is not None and condition._is_owned()  # type: ignore[attr-defined]
-        if self._task.done() and not held:
-            if condition is not None:
-                with condition:
-                    self._settle()
-                    assert self._settled is not None
-                    return self._settled
+        if condition is None and self._task.done():
             return base.CANCELLED_AND_NOTIFIED if self._task.ending == CANCELLED else base.FINISHED
         return base.RUNNING if self._task.running() or self._task.done() else base.PENDING
 
@@ -249,9 +245,7 @@ class PoolFuture(Future[Any]):
     def _condition(self) -> threading.Condition:  # type: ignore[override]
         condition: threading.Condition | None = self.__dict__.get("_own_condition")
         if condition is not None:
-            if self._settled is None and self._task.done() and not condition._is_owned():  # type: ignore[attr-defined]
-                with condition:
-                    self._settle()
+            self._settle_unless_held(condition)
             return condition
         with _lazy:
             if "_own_condition" not in self.__dict__:
@@ -278,6 +272,11 @@ class PoolFuture(Future[Any]):
             else:
                 waiter.add_exception(self)
         self._own_condition.notify_all()
+
+    def _settle_unless_held(self, condition: threading.Condition) -> None:
+        if self._settled is None and self._task.done() and not condition._is_owned():  # type: ignore[attr-defined]
+            with condition:
+                self._settle()
 
     def _finish(self) -> None:
         """Tell waiters and callbacks of the end; each is told once, whoever comes first."""

@@ -125,13 +125,13 @@ bool Scheduler::step() {
             return false;
         }
         relieve();
+        deliver();
     } else {
         process();
         deliver();
         gather();
         busy_ += options_.now() - now_;
     }
-    deliver();
     publish_stats();
     return true;
 }
@@ -185,8 +185,8 @@ void Scheduler::build_rows() {
         streamed = streamed || sequence->request->streamed();
     }
     decoding_ = rows_.size();
-    std::size_t left = static_cast<std::size_t>(options_.rows_per_step) - decoding_;
-    if (streamed) left = pace_.prompt_rows(decoding_, left);
+    std::size_t left = pace_.prompt_rows(streamed ? decoding_ : 0,
+                                         static_cast<std::size_t>(options_.rows_per_step) - decoding_);
     for (const auto& sequence : running_) {
         if (sequence->decoding() || !serves(*sequence)) continue;
         const std::size_t count = std::min(sequence->missing(), left);

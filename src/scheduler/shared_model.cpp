@@ -33,8 +33,8 @@ constexpr std::int32_t kDefaultCells = 4096;  // more only for a longer context_
 constexpr std::int32_t kLeastPart = 256;      // of a sequence that has its own part of the cache
 constexpr std::int32_t kRowsPerStep = 128;
 // Where each sequence has its own part, a step is computed in as many passes as its sequences differ in rows:
-// fewer, larger steps have fewer of them. More rows than these gain nothing, and take memory for their
-// logits.
+// fewer, larger steps have fewer of them. Twice as many rows gained no more than the noise, and take memory
+// for their logits.
 constexpr std::int32_t kRowsOfParts = 256;
 constexpr std::size_t kMostSalt = 1024;  // bytes
 
