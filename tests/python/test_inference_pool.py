@@ -1,5 +1,6 @@
 """InferencePool and run_parallel: warm interpreters answer prompts with one shared model."""
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -121,6 +122,7 @@ def test_bad_input(tiny_model: Path, tmp_path: Path) -> None:
 def test_the_model_goes_with_the_pool(tmp_path: Path, tiny_model: Path) -> None:
     own = tmp_path / "own.gguf"  # another file than the one this module's tests hold open
     own.write_bytes(tiny_model.read_bytes())
+    gc.collect()  # a failed stream's traceback may hold what another test had open
     assert wait_until(lambda: _core._open_models() == 1)  # those of other tests are gone
     for _ in range(20):  # a worker may see the pool's end before the pool does
         with syncyte.InferencePool(2, own) as pool:
