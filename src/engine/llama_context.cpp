@@ -50,9 +50,10 @@ enum llama_pooling_type type_of(Pooling pooling) {
 llama_context_params params_of(const ContextOptions& options) {
     llama_context_params params = llama_context_default_params();
     params.n_ctx = static_cast<std::uint32_t>(options.cells);
-    params.n_batch = static_cast<std::uint32_t>(options.rows_per_step);
-    params.n_ubatch = params.n_batch;
     params.n_seq_max = static_cast<std::uint32_t>(options.max_sequences) + kOwnSequences;
+    // libllama reserves its graph for an output of each sequence, in one step.
+    params.n_batch = std::max(static_cast<std::uint32_t>(options.rows_per_step), params.n_seq_max);
+    params.n_ubatch = params.n_batch;
     params.n_threads = options.threads;
     params.n_threads_batch = options.threads;
     params.kv_unified = true;
@@ -75,6 +76,19 @@ llama_context_params params_of(const ContextOptions& options) {
     params.flash_attn_type = type_of(options.flash_attention);
     params.no_perf = true;
     return params;
+}
+
+// Of ggml's flash attention on processors, measured. Where each sequence has a part of the cache its rows
+// make tiles by themselves; quantised keys or values, and accelerators, know none.
+AttentionTiles tiles_of(const ContextOptions& options, const std::vector<std::string>& rpc) {
+    const CacheTypes& types = options.cache_types;
+    const bool plain = types.keys == CacheType::kF16 || types.keys == CacheType::kF32;
+    const bool mixed = options.layout == CacheLayout::kUnified && options.pooling == Pooling::kNone;
+    const bool flash = options.flash_attention != FlashAttention::kOff;
+    const bool processor = rpc.empty() && ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_GPU) == nullptr &&
+                           ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_IGPU) == nullptr;
+    if (!plain || types.keys != types.values || !mixed || !flash || !processor) return {};
+    return {.rows = 64, .gain = 2, .step_cells = 4000};
 }
 
 }  // namespace
@@ -107,6 +121,7 @@ Result<std::unique_ptr<Context>> LlamaContext::make(llama_model* model, const st
         return failure(ErrorCode::kModel, "the model generates no text, and does not say so");
     }
     made->separate_ = options.layout == CacheLayout::kSeparate;
+    made->attention_tiles_ = tiles_of(options, rpc);
     made->can_rewind_ =
         !llama_model_is_recurrent(model) && !llama_model_is_hybrid(model) && llama_model_n_swa(model) == 0;
     made->vocabulary_size_ = static_cast<std::size_t>(llama_vocab_n_tokens(llama_model_get_vocab(model)));

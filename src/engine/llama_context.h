@@ -37,6 +37,7 @@ class LlamaContext final : public Context {
     [[nodiscard]] bool can_fork() const override { return can_rewind_ && !separate_; }
     [[nodiscard]] bool can_rewind() const override { return can_rewind_; }
     [[nodiscard]] bool wants_neighbours() const override { return separate_; }
+    [[nodiscard]] AttentionTiles attention_tiles() const override { return attention_tiles_; }
     void set_threads(std::int32_t most) override { most_threads_ = most; }
     [[nodiscard]] std::int32_t threads() const override { return threads_; }
     void interrupt() override { interrupted_.store(true, std::memory_order_relaxed); }
@@ -56,6 +57,7 @@ class LlamaContext final : public Context {
     std::size_t embedding_length_ = 0;
     bool can_rewind_ = false;
     bool separate_ = false;
+    AttentionTiles attention_tiles_;
     std::atomic<bool> interrupted_{false};
     CoreBudget budget_;
     std::int32_t most_threads_ = 1;

@@ -88,6 +88,14 @@ struct AppliedAdapter {
     friend bool operator==(const AppliedAdapter&, const AppliedAdapter&) = default;
 };
 
+// From `rows` rows on, a step's attention goes in tiles of so many rows, each over all cells that any row of
+// the tile sees; in smaller steps each row looks at its own cells only.
+struct AttentionTiles {
+    std::size_t rows = 0;  // 0: there are none
+    std::size_t gain = 1;  // a row in a tile is so many times as quick with each cell as a row by itself
+    std::size_t step_cells = 0;  // a further step takes as long as so many cells for rows of tiles
+};
+
 // The KV cache and the compute state of many sequences. Used by one thread at a time, except for interrupt().
 class Context {
   public:
@@ -133,6 +141,8 @@ class Context {
     // Whether only sequences whose ids follow each other are computed in one pass: with a gap between them a
     // step takes as many passes as there are runs of ids.
     [[nodiscard]] virtual bool wants_neighbours() const = 0;
+
+    [[nodiscard]] virtual AttentionTiles attention_tiles() const = 0;
 
     // Threads of the next steps, at most: a context may take fewer while others need the cores.
     virtual void set_threads(std::int32_t most) = 0;

@@ -61,7 +61,12 @@ void Scheduler::draft() {
         if (!sequence->decoding()) return;
         decoding.push_back(sequence.get());
     }
-    std::size_t room = static_cast<std::size_t>(options_.rows_per_step) - decoding.size();
+    auto most = static_cast<std::size_t>(options_.rows_per_step);
+    if (const std::size_t tile = context_->attention_tiles().rows; tile != 0 && decoding.size() > 1) {
+        most = std::min(most, tile - 1);
+        if (decoding.size() >= most) return;
+    }
+    std::size_t room = most - decoding.size();
     room = std::min(room, static_cast<std::size_t>(std::max(tree_.free_cells(), 0)));
     const bool look_far = decoding.size() <= kLookFar;
     const bool pays = look_far || may_pay(decoding.size(), room);

@@ -261,6 +261,19 @@ std::size_t PrefixTree::unshared(const Node* node) const {
     return node->needed;
 }
 
+std::size_t PrefixTree::cells_seen(std::span<Node* const> nodes) const {
+    for (const auto& node : nodes_) node->seen = 0;
+    for (Node* node : nodes) {
+        for (std::size_t length = node->tokens.size(); node != nullptr; node = node->parent) {
+            node->seen = std::max(node->seen, length);
+            length = std::min(length, node->shared);
+        }
+    }
+    std::size_t cells = 0;
+    for (const auto& node : nodes_) cells += node->seen - std::min(node->seen, node->shared);
+    return cells;
+}
+
 std::vector<std::span<const Token>> PrefixTree::texts(const Node* besides) const {
     std::vector<std::span<const Token>> found;
     if (sharing_ == Sharing::kNo) return found;

@@ -37,6 +37,7 @@ class PrefixTree {
         int children = 0;
         std::size_t gathered = 0;  // first tokens, whose cells need not be moved together any more
         std::size_t needed = 0;    // first tokens that it or its children share; as of note_needed()
+        std::size_t seen = 0;      // first tokens that somebody looks at; of cells_seen()
         bool running = false;
         bool pinned = false;
         bool proven = false;           // somebody has begun with it
@@ -79,6 +80,9 @@ class PrefixTree {
 
     // The first place in the sequence from which on no other sequence uses its cells.
     [[nodiscard]] std::size_t unshared(const Node* node) const;
+
+    // Cells that the sequences use, all together; what several share counts once.
+    [[nodiscard]] std::size_t cells_seen(std::span<Node* const> nodes) const;
 
     // What the others of its salt hold, for as long as the tree is not changed.
     [[nodiscard]] std::vector<std::span<const Token>> texts(const Node* besides) const;

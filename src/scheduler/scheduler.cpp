@@ -171,52 +171,6 @@ void Scheduler::choose_adapter() {
     claims_.clear();
 }
 
-// Tokens of running answers first; what is left of the step goes to prompts, the most urgent first. Steps are
-// kept short for those who stream; who waits for a whole answer has it sooner when prompts come in one piece.
-void Scheduler::build_rows() {
-    rows_.clear();
-    owners_.clear();
-    bool streamed = false;
-    for (const auto& sequence : running_) {
-        sequence->row = Sequence::kNoRow;
-        if (!sequence->decoding() || !serves(*sequence)) continue;
-        add_row(*sequence);
-        add_drafted(*sequence);
-        streamed = streamed || sequence->request->streamed();
-    }
-    decoding_ = rows_.size();
-    std::size_t left = pace_.prompt_rows(streamed ? decoding_ : 0,
-                                         static_cast<std::size_t>(options_.rows_per_step) - decoding_);
-    for (const auto& sequence : running_) {
-        if (sequence->decoding() || !serves(*sequence)) continue;
-        const std::size_t count = std::min(sequence->missing(), left);
-        for (std::size_t i = 0; i < count; ++i) add_row(*sequence);
-        left -= count;
-    }
-}
-
-bool Scheduler::serves(const Sequence& sequence) const { return sequence.options().adapter == serving_; }
-
-// Of the next token of the sequence that has no row yet.
-void Scheduler::add_row(Sequence& sequence) {
-    const bool follows = !owners_.empty() && owners_.back() == &sequence;
-    const std::size_t position =
-        follows ? static_cast<std::size_t>(rows_.back().position) + 1 : sequence.computed();
-    const bool last = position + 1 == sequence.tokens.size();
-    if (last) sequence.row = rows_.size();
-    rows_.push_back({sequence.tokens[position], static_cast<Position>(position), sequence.node->id, last});
-    owners_.push_back(&sequence);
-}
-
-// After the row of its last token.
-void Scheduler::add_drafted(Sequence& sequence) {
-    for (std::size_t i = 0; i < sequence.drafted; ++i) {
-        const Position position = rows_.back().position + 1;
-        rows_.push_back({sequence.guess[i], position, sequence.node->id, true});
-        owners_.push_back(&sequence);
-    }
-}
-
 Result<void> Scheduler::forward() {
     const Clock::time_point start = options_.now();
     context_->apply(serving_);

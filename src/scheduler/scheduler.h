@@ -115,15 +115,22 @@ class Scheduler final : public EngineWork {
     void relieve();
     // What is computed: scheduler.cpp.
     void choose_adapter();
-    void build_rows();
-    [[nodiscard]] bool serves(const Sequence& sequence) const;
-    void add_row(Sequence& sequence);
-    void add_drafted(Sequence& sequence);
     Result<void> forward();
     void process();
     void process_prefix(Sequence& sequence);
     void gather();
     void process_token(Sequence& sequence, Token token);
+    // Its rows: step_rows.cpp.
+    struct Share {
+        Sequence* sequence;
+        std::size_t rows;  // of this step
+    };
+    void build_rows();
+    [[nodiscard]] bool tiles_pay();
+    void avoid_tiles(std::size_t answers);
+    [[nodiscard]] bool serves(const Sequence& sequence) const;
+    void add_row(Sequence& sequence);
+    void add_drafted(Sequence& sequence);
     // What is guessed: drafting.cpp.
     void draft();
     struct DraftPlan {
@@ -196,6 +203,9 @@ class Scheduler final : public EngineWork {
     AdapterTurns turns_;
     AppliedAdapter serving_;  // what this step computes with
     std::vector<AdapterTurns::Claim> claims_;
+    std::vector<Share> shares_;  // of the step: of running answers, then of prompts
+    std::vector<PrefixTree::Node*> seen_;
+    bool alone_ = false;  // the last step to avoid tiles computed a prompt by itself
     std::vector<BatchRow> rows_;
     std::vector<Sequence*> owners_;  // of the rows
     std::size_t decoding_ = 0;       // of them, rows of running answers

@@ -32,7 +32,8 @@ struct Sequence {
     std::optional<Sampler> sampler{};  // from its first start on
     OutputText text;
     std::int32_t generated = 0;
-    std::size_t row = kNoRow;  // of this step, whose logits choose the next token
+    std::size_t row = kNoRow;     // of this step, whose logits choose the next token
+    std::uint64_t last_step = 0;  // that computed rows of it
     bool done = false;
 
     // What may come next, and where each guess comes from; the first `drafted` of it are computed in this

@@ -49,6 +49,17 @@ def test_kv_types(path: Path, kv_type: str) -> None:
             assert len(stream.completion.tokens) == 40
 
 
+@pytest.mark.parametrize("unified", [True, False])
+@pytest.mark.parametrize("sequences", [1, 63, 128, 255, 256])
+def test_any_number_of_sequences(path: Path, sequences: int, unified: bool) -> None:
+    with syncyte.Model(path, threads=1, max_sequences=sequences, kv_unified=unified) as model:
+        texts = [f"the {number} word" for number in range(80)]
+        streams = [model.stream(text, max_tokens=4, temperature=0, ignore_eos=True) for text in texts]
+        for stream in streams:
+            assert len("".join(stream)) > 0
+            assert len(stream.completion.tokens) == 4
+
+
 def test_wider_numbers_change_little(path: Path) -> None:
     with (
         syncyte.Model(path, threads=1) as plain,

@@ -31,6 +31,7 @@ struct FakeCache {
     std::vector<std::vector<BatchRow>> steps;
     std::int32_t threads = 0;
     bool can_fork = true;
+    AttentionTiles tiles;
     bool separate = false;  // each sequence has a part of its own: nothing is shared
     int passes = 0;         // of the last step
     int renamed = 0;
@@ -177,7 +178,7 @@ class FakeContext final : public Context {
 
     std::vector<std::uint8_t> save(SequenceId sequence) override {
         check(cache_->sequences.contains(sequence), "a sequence that is there");
-        cache_->saved.push_back({cache_->sequences[sequence], cache_->computed_with[sequence]});
+        cache_->saved.emplace_back(cache_->sequences[sequence], cache_->computed_with[sequence]);
         return std::vector<std::uint8_t>(cache_->saved.size());  // its length is the number
     }
 
@@ -205,6 +206,7 @@ class FakeContext final : public Context {
     [[nodiscard]] bool can_fork() const override { return cache_->can_fork && !cache_->separate; }
     [[nodiscard]] bool can_rewind() const override { return cache_->can_fork; }
     [[nodiscard]] bool wants_neighbours() const override { return cache_->separate; }
+    [[nodiscard]] AttentionTiles attention_tiles() const override { return cache_->tiles; }
     void set_threads(std::int32_t threads) override { cache_->threads = threads; }
     [[nodiscard]] std::int32_t threads() const override { return cache_->threads; }
     void interrupt() override { cache_->interrupted = true; }

@@ -279,6 +279,7 @@ TEST_F(DraftModelTest, RandomRequestsAreAnsweredAsIfAlone) {
     };
     std::vector<Asked> asked;
     for (int i = 0; i < 300; ++i) {
+        cache_->tiles.rows = i / 100 % 2 == 0 ? 0 : 9;
         const std::string prompt =
             long_prefix(1 + static_cast<int>(random() % 60)) + static_cast<char>('A' + random() % 5);
         const int count = 1 + static_cast<int>(random() % 90);

@@ -467,6 +467,7 @@ TEST_F(SchedulerTest, random_families_of_prompts_give_what_each_gives_alone) {
     std::vector<std::string> known = {long_prefix(50)};
     std::vector<std::tuple<std::string, int, Ref<Request>>> asked;
     for (int i = 0; i < 3000; ++i) {
+        cache_->tiles.rows = i / 500 % 2 == 0 ? 0 : 6;
         std::string prompt = known[draw(static_cast<std::uint32_t>(known.size()))];
         prompt.resize(std::min<std::size_t>(prompt.size(), 1 + draw(90)));
         for (std::uint32_t k = draw(12) + 1; k > 0; --k) prompt += static_cast<char>('a' + draw(3));

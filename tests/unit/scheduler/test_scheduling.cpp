@@ -469,6 +469,7 @@ TEST_F(SchedulingTest, ten_thousand_random_requests_give_what_each_gives_alone) 
     std::vector<std::string> known = {long_prefix(50)};
     std::vector<Ref<Request>> pins;
     for (int i = 0; i < 10'000; ++i) {
+        cache_->tiles.rows = i / 500 % 2 == 0 ? 0 : 6;
         std::string prompt = known[index(known.size())];
         prompt.resize(std::min<std::size_t>(prompt.size(), 1 + draw(70)));
         for (std::uint32_t k = draw(12) + 1; k > 0; --k) prompt += static_cast<char>('a' + draw(3));
