@@ -1,8 +1,8 @@
 // A mutex of four bytes for sections of a few dozen nanoseconds.
 //
 // Invariants: state_ is 0 when free, 1 when held, 2 when held and somebody may sleep on it. Who found it
-// taken backs off for up to 0.1 ms, then writes 2 and sleeps; who leaves a 2 behind wakes one sleeper,
-// which takes the lock with a 2 since others may sleep on.
+// taken backs off for a few milliseconds at most, then writes 2 and sleeps; who leaves a 2 behind wakes one
+// sleeper, which takes the lock with a 2 since others may sleep on.
 // Memory order: taking acquires, leaving releases; nothing else is published through state_.
 #pragma once
 
