@@ -52,13 +52,20 @@ def ask_kept(prompt: str, tokens: int) -> int:
 
 
 def converse(path: str, options: dict[str, Any], talk: Talk) -> int:
-    """One agent: turns with the model in this interpreter, and thought between them; returns its turns."""
+    """One agent: turns with the model in this interpreter, and thought between them; returns its turns.
+
+    What was said stays as tokens, here and over HTTP: written out, the answers of random weights tokenise to
+    others, which everybody would have to compute again.
+    """
     import syncyte
 
     model = syncyte.Model(path, **options)
+    history: list[int] = []
 
-    def answer(history: str) -> str:
-        return model.generate(history, max_tokens=talk.tokens, temperature=0.0, ignore_eos=True).text
+    def answer(said: str) -> None:
+        history.extend(model.tokenize(said, add_special=not history))
+        made = model.generate(history, max_tokens=talk.tokens, temperature=0.0, ignore_eos=True)
+        history.extend(made.tokens)
 
     return _turns(answer, talk)
 
@@ -68,14 +75,18 @@ def converse_over_http(port: int, talk: Talk) -> int:
     from benchmarks.llama_server import Server
 
     server = Server(port, 0, cache_prompt=True)
-    return _turns(lambda history: str(server.answer(history, talk.tokens)["content"]), talk)
+    history: list[str | int] = []  # it takes both in one prompt
+
+    def answer(said: str) -> None:
+        history.append(said)
+        history.extend(server.answer(history, talk.tokens, return_tokens=True)["tokens"])
+
+    return _turns(answer, talk)
 
 
-def _turns(answer: Callable[[str], str], talk: Talk) -> int:
-    history = ""
+def _turns(answer: Callable[[str], None], talk: Talk) -> int:
     for turn in range(talk.turns):
-        history += " " + words(talk.said, talk.seed * 100 + turn)
-        history += answer(history)
+        answer(" " + words(talk.said, talk.seed * 100 + turn))
         until = time.perf_counter() + talk.thought
         while time.perf_counter() < until:  # what an agent does with an answer: Python
             sum(range(100))

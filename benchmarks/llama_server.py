@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+type Prompt = str | Sequence[str | int]
+"""Text, or texts and tokens in turn."""
+
 
 class MissingToolError(RuntimeError):
     """A peer's program is not installed."""
@@ -57,7 +60,7 @@ class Server:
         count: int = self.answer(prompt, tokens)["tokens_predicted"]
         return count
 
-    def answer(self, prompt: str, tokens: int, **options: Any) -> dict[str, Any]:
+    def answer(self, prompt: Prompt, tokens: int, **options: Any) -> dict[str, Any]:
         """Generates greedily without streaming; returns what the server says of it, "content" the text.
 
         `options` are further ones of its /completion.
@@ -68,7 +71,7 @@ class Server:
 
     @contextmanager
     def _completion(
-        self, prompt: str, tokens: int, *, stream: bool, **options: Any
+        self, prompt: Prompt, tokens: int, *, stream: bool, **options: Any
     ) -> Iterator[http.client.HTTPResponse]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=600)
         request = {
