@@ -19,8 +19,10 @@ constexpr double kDeparture = 0.050;  // and of a fall
 constexpr double kConvincing = 0.8;   // of a thread: then it counts as one
 constexpr Clock::duration kStale = milliseconds(100);
 constexpr Clock::duration kBetweenLooks = milliseconds(1);
-constexpr std::size_t kFirstLooks = 5;
 constexpr std::chrono::microseconds kBetweenFirstLooks{50};
+constexpr double kPatience = 0.05;  // of a computation, for first looks
+constexpr double kLeastPatience = 250e-6;
+constexpr double kMostPatience = 8e-3;  // a team of libgomp's spins for less
 
 // Relaxed: the pair stands for itself.
 constinit std::atomic<FixedCores> cores_fixed{FixedCores{}};
@@ -51,22 +53,21 @@ void CoreBudget::observe_machine(int own) {
     observe(running_threads(), own, now);
 }
 
-void CoreBudget::refresh() {
-    const Clock::time_point now = Clock::now();
-    if (last_ != Clock::time_point::min() && now - last_ < kStale) return;
-    std::array<int, kFirstLooks> looks{};
-    std::size_t count = 0;
-    while (count < looks.size() && (count == 0 || looks.at(count - 1) > 1)) {
-        if (count > 0) std::this_thread::sleep_for(kBetweenFirstLooks);
-        looks.at(count) = running_threads_now();
-        ++count;
+void CoreBudget::refresh(double seconds, int (*look)() noexcept) {
+    const Clock::time_point start = Clock::now();
+    if (last_ != Clock::time_point::min() && start - last_ < kStale) return;
+    const double patience = std::clamp(seconds * kPatience, kLeastPatience, kMostPatience);
+    int least = look();
+    while (least > 1 && seconds_between(start, Clock::now()) < patience) {
+        std::this_thread::sleep_for(kBetweenFirstLooks);
+        least = std::min(least, look());
     }
-    begin(std::span(looks).first(count), Clock::now());
+    begin(least, Clock::now());
 }
 
-void CoreBudget::begin(std::span<const int> looks, Clock::time_point now) {
+void CoreBudget::begin(int least, Clock::time_point now) {
     last_ = Clock::time_point::min();
-    observe(std::ranges::min(looks), 1, now);
+    observe(least, 1, now);
 }
 
 int CoreBudget::threads(int most, int usable, int online, FixedCores fixed) const {

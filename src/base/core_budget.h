@@ -7,9 +7,9 @@
 
 #include <array>
 #include <cstddef>
-#include <span>
 
 #include "base/clock.h"
+#include "base/cpu.h"
 
 namespace syncyte {
 
@@ -38,12 +38,15 @@ class CoreBudget {
     // while all `own` threads compute.
     void observe_machine(int own);
 
-    // For the start of a computation, by its first thread, when the last look is long past: several looks
-    // over some hundred microseconds, of which the least counts. Those whose requests started the computation
-    // still run in the first ones, on their way to wait for it.
-    void refresh();
-    // What refresh() does with its looks: threads that ran, the caller included. At least one.
-    void begin(std::span<const int> looks, Clock::time_point now);
+    // For the start of a computation of about so many seconds (0: not known), by its first thread, when the
+    // last look is long past: several looks, of which the least counts. Those whose requests started the
+    // computation still run in the first ones, on their way to wait for it, and the teams of others go on
+    // spinning for some milliseconds after their work. So the looks go on, while anybody runs, for a
+    // twentieth of the computation: a few tenths of a millisecond to some milliseconds. Too few threads cost
+    // more. `look` counts the machine's running threads.
+    void refresh(double seconds, int (*look)() noexcept = running_threads_now);
+    // What refresh() does with the least that it saw: threads that ran, the caller included.
+    void begin(int least, Clock::time_point now);
 
     // Threads for the next round: at least 1, at most `most`, and within what fix_cores() says.
     [[nodiscard]] int threads(int most) const;

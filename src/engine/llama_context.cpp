@@ -188,11 +188,13 @@ Result<void> LlamaContext::step(std::span<const BatchRow> rows) {
                             .n_seq_id = sequence_counts_.data(),
                             .seq_id = sequence_pointers_.data(),
                             .logits = outputs_.data()};
-    budget_.refresh();
+    const auto count = static_cast<double>(rows.size());
+    budget_.refresh(row_seconds_ * count);
     threads_ = budget_.threads(most_threads_);
     llama_set_n_threads(context_, threads_, threads_);
     const LlamaGuard guard;
     std::int32_t status = 0;
+    const Clock::time_point start = Clock::now();
     try {
         const std::shared_lock computing(adapters_.computing);
         status = llama_decode(context_, batch);
@@ -201,7 +203,7 @@ Result<void> LlamaContext::step(std::span<const BatchRow> rows) {
         return failure(ErrorCode::kModel, std::string("the model failed to compute: ") + caught.what());
     }
     switch (status) {
-        case 0: return {};
+        case 0: row_seconds_ = seconds_between(start, Clock::now()) / count; return {};
         case 1: return failure(ErrorCode::kFull, "no room in the KV cache");
         case 2: return failure(ErrorCode::kCancelled, "the engine was stopped");
         default:

@@ -62,6 +62,7 @@ class LlamaContext final : public Context {
     CoreBudget budget_;
     std::int32_t most_threads_ = 1;
     std::int32_t threads_ = 1;  // of the running step
+    double row_seconds_ = 0;    // for each row of the last step
     // Two sequences beside those of the callers, and the bytes of one on its way, for gather().
     SequenceId leaving_ = 0;
     SequenceId arriving_ = 1;

@@ -1,7 +1,5 @@
 #include <gtest/gtest.h>
 
-#include <vector>
-
 #include "base/core_budget.h"
 #include "base/cpu.h"
 
@@ -70,11 +68,32 @@ TEST_F(CoreBudgetTest, after_a_pause_the_first_look_counts) {
 }
 
 TEST_F(CoreBudgetTest, those_who_start_a_computation_and_then_wait_for_it_cost_nothing) {
-    budget_.begin(std::vector{4, 2, 1}, now_);
+    budget_.begin(1, now_);
     EXPECT_EQ(threads(), 4);
     now_ += milliseconds(500);
-    budget_.begin(std::vector{3, 2, 2, 2, 2}, now_);
+    budget_.begin(2, now_);
     EXPECT_EQ(threads(), 3) << "who stays counts";
+}
+
+int looks_until_calm = 0;
+
+int calming() noexcept { return looks_until_calm-- > 0 ? 4 : 1; }
+
+int busy() noexcept { return 4; }
+
+TEST(CoreBudget, a_long_computation_waits_for_those_who_are_about_to_stop) {
+    double others = 1;
+    // A machine that stops this thread for longer than the patience lasts is tried again.
+    for (int i = 0; i < 20 && others > 0; ++i) {
+        CoreBudget budget;
+        looks_until_calm = 4;
+        budget.refresh(10, calming);
+        others = budget.others();
+    }
+    EXPECT_EQ(others, 0);
+    CoreBudget budget;
+    budget.refresh(10, busy);
+    EXPECT_EQ(budget.others(), 3) << "but not for those who stay";
 }
 
 TEST_F(CoreBudgetTest, what_is_fixed_holds_whatever_runs) {
@@ -105,7 +124,7 @@ TEST_F(CoreBudgetTest, keeps_to_what_the_process_may_use) {
 
 TEST(CoreBudget, of_this_machine_is_between_one_and_what_is_usable) {
     CoreBudget budget;
-    budget.refresh();
+    budget.refresh(0);
     budget.observe_machine(1);
     EXPECT_GE(budget.threads(1000), 1);
     EXPECT_LE(budget.threads(1000), usable_cores());
