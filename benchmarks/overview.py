@@ -9,7 +9,7 @@ HEADLINES = (
     ("channels", "round_trip_str", "A 5-character message to another interpreter and back"),
     ("pool", "dispatch", "A trivial task: submit() and result()"),
     ("engine", "decode_8", "8 agents decoding at once, 0.3 B model"),
-    ("serving", "common_prefix", "32 agents with 1,000 tokens in common: the last one's first token"),
+    ("serving", "common_prefix", "32 agents with 1,000 tokens in common: last first token"),
     ("memory", "pss", "Memory with 4 workers, 0.3 B model"),
 )
 """Workload, comparison and the panel's title, from top to bottom; what has no result yet is left out."""
