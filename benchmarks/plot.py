@@ -55,7 +55,10 @@ def machine_line(data: dict[str, Any]) -> str:
     versions = f"CPython {machine['python']}"
     if machine.get("libllama"):
         versions += f", libllama {re.sub(r'^[0-9]+:|[+-].*$', '', machine['libllama'])}"
-    return f"{machine['cpu']}, {machine['cores']} cores, {versions}, {data['date'][:10]}, medians"
+    processor = machine["cpu"]
+    if machine.get("vector_instructions"):
+        processor += f" ({machine['vector_instructions']})"
+    return f"{processor}, {machine['cores']} cores, {versions}, {data['date'][:10]}, medians"
 
 
 def draw(panels: Sequence[Panel], path: Path, *, heading: str = "", footer: str = "") -> None:

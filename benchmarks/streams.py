@@ -1,13 +1,17 @@
 """How our engine and llama-server, stock and tuned, stream answers of the same prompts."""
 
+import itertools
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import syncyte
+from benchmarks.decoding import speed, together
 from benchmarks.harness import Bench, Contestant
 from benchmarks.llama_server import Server, llama_server
+from benchmarks.prompts import words
 
 OURS = "syncyte"
 SEPARATE = "syncyte, kv_unified=False"
@@ -58,4 +62,29 @@ def servers(bench: Bench, sides: Bench, path: Path, sequences: int, context: int
 
 def contestants(found: dict[str, Stream], sample: Callable[[Stream], float]) -> list[Contestant]:
     """Everybody, each sampled with its stream."""
-    return [Contestant(name, partial(sample, stream), ours=name == OURS) for name, stream in found.items()]
+    return [
+        Contestant(name, partial(sample, stream), ours=name.startswith(OURS))
+        for name, stream in found.items()
+    ]
+
+
+def have_beginning(found: dict[str, Stream], prefix: str, sequences: int, own: int) -> None:
+    """Everybody computes the beginning, in all of a server's slots."""
+    for stream in found.values():
+        together([partial(stream, prefix + words(own, 400_000 + index), 1) for index in range(sequences)])
+
+
+def decoding_behind(
+    prefix: str, sequences: int, own: int, tokens: int, *, quick: bool
+) -> Callable[[Stream], float]:
+    """A sample, in tokens/s: so many sequences decode behind one beginning and `own` tokens each."""
+    turn = itertools.count()
+
+    def sample(stream: Stream) -> float:
+        seed = 500_000 + 10_000 * sequences + 1000 * next(turn)
+        prompts = [prefix + words(own, seed + index) for index in range(sequences)]
+        started = time.perf_counter()
+        arrivals = together([partial(stream, prompt, tokens) for prompt in prompts])
+        return speed(arrivals, tokens, started, quick=quick)
+
+    return sample

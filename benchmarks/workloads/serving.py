@@ -12,12 +12,23 @@ from typing import Any
 import syncyte
 from benchmarks import agents
 from benchmarks.agents import Talk
-from benchmarks.decoding import speed, together
+from benchmarks.decoding import together
 from benchmarks.harness import Bench, Contestant, Goal
 from benchmarks.llama_server import Server
 from benchmarks.models import model_with_progress
 from benchmarks.prompts import words
-from benchmarks.streams import OURS, SEPARATE, STOCK, TUNED, Stream, contestants, servers, streams
+from benchmarks.streams import (
+    OURS,
+    SEPARATE,
+    STOCK,
+    TUNED,
+    Stream,
+    contestants,
+    decoding_behind,
+    have_beginning,
+    servers,
+    streams,
+)
 
 
 def run(bench: Bench) -> None:
@@ -56,35 +67,18 @@ def common_prefix(bench: Bench, sides: Bench, path: Path) -> None:
         goals=[Goal(OURS, at_least=4, better_than=name) for name in (STOCK, TUNED)],
     )
     prefix = f"{words(common, 7)} "
-    for stream in found.values():  # every slot of a server then has the beginning
-        together([partial(stream, prefix + words(own, 400_000 + index), 1) for index in range(count)])
+    have_beginning(found, prefix, count, own)
     for sequences in (2,) if bench.quick else (16, 32):
-        behind_prefix(bench, found, sequences, prefix, own, tokens)
-
-
-def behind_prefix(
-    bench: Bench, found: dict[str, Stream], count: int, prefix: str, own: int, tokens: int
-) -> None:
-    """So many sequences decode behind one beginning, which everybody has in a cache."""
-    turn = iter(range(1_000_000))
-
-    def decoding(stream: Stream) -> float:
-        seed = 500_000 + next(turn) * 1000
-        prompts = [prefix + words(own, seed + index) for index in range(count)]
-        started = time.perf_counter()
-        arrivals = together([partial(stream, prompt, tokens) for prompt in prompts])
-        return speed(arrivals, tokens, started, quick=bench.quick)
-
-    bench.compare(
-        f"behind_prefix_{count}",
-        contestants(found, decoding),
-        title=f"{count} sequences decoding behind one beginning",
-        unit="tok/s",
-        better="higher",
-        reference=STOCK,
-        rounds=3,
-        goals=[Goal(OURS, at_least=1.2, of=name) for name in (STOCK, TUNED)],
-    )
+        bench.compare(
+            f"behind_prefix_{sequences}",
+            contestants(found, decoding_behind(prefix, sequences, own, tokens, quick=bench.quick)),
+            title=f"{sequences} sequences decoding behind one beginning",
+            unit="tok/s",
+            better="higher",
+            reference=STOCK,
+            rounds=3,
+            goals=[Goal(OURS, at_least=1.2, of=name) for name in (STOCK, TUNED)],
+        )
 
 
 def histories(bench: Bench, sides: Bench, path: Path) -> None:

@@ -219,6 +219,7 @@ beside_llama = pytest.mark.skipif(
 @pytest.mark.parametrize(
     "name",
     [
+        pytest.param("cache_types", marks=beside_llama),
         "channels",
         pytest.param("constraints", marks=beside_llama),
         pytest.param("engine", marks=beside_llama),
