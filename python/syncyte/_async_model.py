@@ -27,7 +27,7 @@ async def _ready(request: _core.Request, *, finished: bool) -> None:
         await future
     except BaseException:
         loop_port.waiting.pop(token, None)
-        request.unwatch()
+        request.unwatch(loop_port.port, token)
         raise
 
 
@@ -40,14 +40,14 @@ async def settled(request: _core.Request) -> None:
         raise
 
 
-async def finished(model: Model, request: _core.Request, read: Reader | None = None) -> Completion:
+async def finished(request: _core.Request, read: Reader | None = None) -> Completion:
     """The whole answer. Cancelling the task cancels the request."""
     await settled(request)
-    return completion_of(model, request, *request.finish(), read)
+    return completion_of(request, *request.finish(), read)
 
 
 class AsyncStream:
-    """The pieces of a text that is being generated, for ``async for``. As Stream otherwise.
+    """The pieces of a text that is being generated, for ``async for`` in one task. As Stream otherwise.
 
     Cancelling the task that iterates cancels what has not come yet; so does aclose(), and dropping it.
     """
@@ -55,7 +55,7 @@ class AsyncStream:
     __slots__ = ("_completion", "_model", "_read", "_request", "_text", "_tokens")
 
     def __init__(self, model: Model, request: _core.Request, read: Reader | None = None) -> None:
-        self._model = model
+        self._model = model  # open as long as this
         self._request: _core.Request | None = request
         self._read = read
         self._text: list[str] = []
@@ -69,15 +69,19 @@ class AsyncStream:
         while (request := self._request) is not None:
             try:
                 await _ready(request, finished=False)
+            except ValueError:
+                raise  # another task is waiting, and goes on
             except BaseException:
                 self._give_up()
                 raise
             text, tokens, outcome = request.next()
+            if self._request is None:
+                break  # closed meanwhile
             self._text.append(text)
             self._tokens += tokens
             if outcome is not None:
                 self._completion = completion_of(
-                    self._model, request, "".join(self._text), self._tokens, outcome, self._read
+                    request, "".join(self._text), self._tokens, outcome, self._read
                 )
                 self._request = None
             if text:

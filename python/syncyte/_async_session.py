@@ -41,6 +41,8 @@ class AsyncSessionStream:
                 self._session._keep(self._asked, self._stream.completion, "".join(self._parts))
                 self._session = None
             raise
+        except ValueError:
+            raise  # another task is waiting, and goes on
         except Exception:
             self._session = None
             raise

@@ -62,9 +62,11 @@ class Model(_core.Model):
     no room for it.
 
     A request with a ``seed`` that runs alone gives the same tokens every time, if it computes its beginning
-    itself (a ``cache_salt`` of its own sees to that). Beside others, or behind a beginning that others have
-    computed, its logits may differ in their last bits, which changes the text only where two choices were
-    that close.
+    itself (a ``cache_salt`` of its own sees to that) on the same number of threads
+    (``set_core_budget(engine=...)`` fixes it). Beside others, behind a beginning that others have computed, or
+    on other threads its sums come in another order, and its logits differ in their last bits; those of
+    quantised weights, whose kernels round what they are given, by some thousandths, now and then a few
+    tenths. That changes the text only where two choices were that close.
 
     Raises FileNotFoundError, OSError, or ModelError for a file that is not a usable model, and for an RPC
     server that does not answer.
@@ -119,8 +121,7 @@ class Model(_core.Model):
         fit the context.
         """
         request = self._request("generate", prompt, options)
-        text, tokens, outcome = request.finish()
-        return completion_of(self, request, text, tokens, outcome)
+        return completion_of(request, *request.finish())
 
     def generate_n(
         self, prompt: str | Sequence[int], n: int, **options: Unpack[GenerateOptions]
@@ -137,8 +138,15 @@ class Model(_core.Model):
         given = checked("generate_n", options)
         tokens = self.tokenize(prompt, parse_special=True) if isinstance(prompt, str) else prompt
         first = int(given["seed"])  # type: ignore[call-overload]
-        requests = [self._submit(tokens, {**given, "seed": (first + index) % 2**64}) for index in range(n)]
-        return [completion_of(self, request, *request.finish()) for request in requests]
+        requests: list[_core.Request] = []
+        try:
+            for index in range(n):
+                requests.append(self._submit(tokens, {**given, "seed": (first + index) % 2**64}))
+            return [completion_of(request, *request.finish()) for request in requests]
+        except BaseException:
+            for request in requests:  # the exception may keep them for long
+                request.cancel()
+            raise
 
     def stream(self, prompt: str | Sequence[int], **options: Unpack[GenerateOptions]) -> Stream:
         """As generate(), but gives the pieces of the text as they come: an iterator of str.
@@ -164,8 +172,7 @@ class Model(_core.Model):
         ``parallel_tool_calls``: several calls in one answer. Other options as for generate().
         """
         request, read = self._chat_request("chat", messages, tools, tool_choice, parallel_tool_calls, options)
-        text, tokens, outcome = request.finish()
-        return completion_of(self, request, text, tokens, outcome, read)
+        return completion_of(request, *request.finish(), read)
 
     def stream_chat(
         self,
@@ -189,7 +196,7 @@ class Model(_core.Model):
         """As generate(), for asyncio: the loop goes on meanwhile. Cancelling the task cancels the request."""
         from syncyte import _async_model
 
-        return await _async_model.finished(self, self._request("agenerate", prompt, options))
+        return await _async_model.finished(self._request("agenerate", prompt, options))
 
     def astream(self, prompt: str | Sequence[int], **options: Unpack[GenerateOptions]) -> AsyncStream:
         """As stream(), for asyncio: ``async for piece in model.astream(...)``. Starts at once."""
@@ -210,7 +217,7 @@ class Model(_core.Model):
         from syncyte import _async_model
 
         return await _async_model.finished(
-            self, *self._chat_request("achat", messages, tools, tool_choice, parallel_tool_calls, options)
+            *self._chat_request("achat", messages, tools, tool_choice, parallel_tool_calls, options)
         )
 
     def astream_chat(
@@ -433,13 +440,14 @@ class Stream:
     """The pieces of a text that is being generated; an iterator of str.
 
     Every piece is valid text, and none holds a part of a stop string. ``completion`` is the whole of it once
-    the iteration has ended.
+    the iteration has ended. One thread at a time waits for a piece: ValueError for another. close() may come
+    from any.
     """
 
     __slots__ = ("_completion", "_model", "_read", "_request", "_text", "_tokens")
 
     def __init__(self, model: Model, request: _core.Request, read: Reader | None = None) -> None:
-        self._model = model
+        self._model = model  # open as long as this
         self._read = read
         self._request: _core.Request | None = request
         self._text: list[str] = []
@@ -450,13 +458,15 @@ class Stream:
         return self
 
     def __next__(self) -> str:
-        while self._request is not None:
-            text, tokens, outcome = self._request.next()
+        while (request := self._request) is not None:
+            text, tokens, outcome = request.next()
+            if self._request is None:
+                break  # closed meanwhile
             self._text.append(text)
             self._tokens += tokens
             if outcome is not None:
                 self._completion = completion_of(
-                    self._model, self._request, "".join(self._text), self._tokens, outcome, self._read
+                    request, "".join(self._text), self._tokens, outcome, self._read
                 )
                 self._request = None
             if text:
@@ -472,9 +482,9 @@ class Stream:
 
     def close(self) -> None:
         """Cancels what has not come yet."""
-        if self._request is not None:
-            self._request.cancel()
-            self._request = None
+        request, self._request = self._request, None
+        if request is not None:
+            request.cancel()
 
     def __enter__(self) -> Stream:
         return self
@@ -501,7 +511,6 @@ def versions() -> dict[str, str]:
 
 
 def completion_of(
-    model: _core.Model,
     request: _core.Request,
     text: str,
     tokens: list[int],
@@ -524,18 +533,16 @@ def completion_of(
         Usage(request.prompt_tokens, len(tokens), reused, drafted, accepted),
         Timings(queued, first_token, total, speed),
         calls,
-        _logprobs(model, tokens, request.logprobs()),
+        _logprobs(request, tokens),
     )
 
 
-def _logprobs(
-    model: _core.Model, tokens: list[int], found: list[tuple[float, tuple[tuple[int, float], ...]]]
-) -> list[TokenLogprob]:
+def _logprobs(request: _core.Request, tokens: list[int]) -> list[TokenLogprob]:
     def one(token: int, logprob: float) -> TokenLogprob:
-        return TokenLogprob(token, model._piece(token).decode(errors="replace"), logprob)
+        return TokenLogprob(token, request._piece(token).decode(errors="replace"), logprob)
 
     result = []
-    for token, (logprob, top) in zip(tokens, found, strict=False):
+    for token, (logprob, top) in zip(tokens, request.logprobs(), strict=False):
         result.append(one(token, logprob))
         result[-1].top = [one(*pair) for pair in top]
     return result

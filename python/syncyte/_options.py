@@ -60,7 +60,7 @@ def _whole(least: int, most: int = _MOST) -> Callable[[str, object], object]:
         if not isinstance(value, int) or isinstance(value, bool):
             raise TypeError(f"{name} must be int, not {type(value).__name__}")
         if not least <= value <= most:
-            limits = f"{least} or more" if most == _MOST else f"from {least} to {most}"
+            limits = f"{least} or more" if most == _MOST and value < least else f"from {least} to {most}"
             raise ValueError(f"{name} must be {limits}, not {value}")
         return value
 
@@ -73,7 +73,10 @@ def _number(least: float, most: float) -> Callable[[str, object], float]:
             raise TypeError(f"{name} must be a number, not {type(value).__name__}")
         if not least <= value <= most:  # NaN is not
             raise ValueError(f"{name} must be from {least:g} to {most:g}, not {value!r}")
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise ValueError(f"{name} is larger than any float") from None
 
     return check
 

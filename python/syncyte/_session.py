@@ -144,7 +144,7 @@ class Session:
         """
         asked, request, read = self._ask("send", said, tools, tool_choice, parallel_tool_calls, options)
         raw, tokens, outcome = request.finish()
-        made = completion_of(self._model, request, raw, tokens, outcome, read)
+        made = completion_of(request, raw, tokens, outcome, read)
         self._keep(asked, made, raw)
         return made
 
@@ -182,7 +182,7 @@ class Session:
         asked, request, read = self._ask("asend", said, tools, tool_choice, parallel_tool_calls, options)
         await _async_model.settled(request)
         raw, tokens, outcome = request.finish()
-        made = completion_of(self._model, request, raw, tokens, outcome, read)
+        made = completion_of(request, raw, tokens, outcome, read)
         self._keep(asked, made, raw)
         return made
 
@@ -302,13 +302,14 @@ class Session:
 
     def _keep_cut(self, asked: _Question, raw: str) -> None:
         """Of an answer that was cut off, only the text is known to have been seen."""
-        tokens = self._model.tokenize(raw, add_special=False)
+        # Of a model that was closed meanwhile nothing is asked any more: the texts are what can be saved.
+        tokens = [] if self._model.closed else self._model.tokenize(raw, add_special=False)
         self._append(asked, _Turn(asked.said, raw, [], raw, 0, False), tokens)
 
     def _keep(self, asked: _Question, made: Completion, raw: str) -> None:
         # Unfinished characters show as U+FFFD, stop strings not at all: then the tokens say something else.
         tokens = made.tokens
-        exact = self._model.detokenize(tokens).strip() == raw.strip() if tokens else True
+        exact = not self._model.closed and self._model.detokenize(tokens).strip() == raw.strip()
         calls = [call.as_message() for call in made.tool_calls]
         self._append(asked, _Turn(asked.said, made.text, calls, raw, 0, exact), tokens)
 
@@ -348,6 +349,8 @@ class SessionStream:
                 self._session._keep(self._asked, self._stream.completion, "".join(self._parts))
                 self._session = None
             raise
+        except ValueError:
+            raise  # another thread is waiting, and goes on
         except Exception:
             self._session = None  # it failed: nothing was said
             raise

@@ -83,7 +83,8 @@ class Tools:
             start += len(text[start:]) - len(text[start:].lstrip())
             try:
                 found, end = decoder.raw_decode(text, start)
-                calls.append(ToolCall(f"call_{first + len(calls)}", found["name"], found["arguments"]))
+                call = ToolCall(f"call_{first + len(calls)}", found["name"], {**found["arguments"]})
+                calls.append(call)
             except ValueError, TypeError, KeyError, RecursionError:
                 at = mark  # cut off in the middle: it stays text
                 break
@@ -165,12 +166,20 @@ def _checked(index: int, tool: object) -> dict[str, Any]:
         raise ValueError(
             f"tool {index} has the name {name!r}; letters, digits, _ and - are allowed, 64 at most"
         )
-    parameters = function.get("parameters")
-    if parameters is None:
-        parameters = {"type": "object", "properties": {}, "additionalProperties": False}
-    if not isinstance(parameters, dict):
-        raise TypeError(f"parameters of the tool {name} must be a JSON Schema")
+    parameters = _parameters(name, function.get("parameters"))
     return {"type": "function", "function": {**function, "parameters": parameters}}
+
+
+def _parameters(name: str, schema: object) -> dict[str, Any]:
+    """The schema of an object: arguments are given by name. Nothing, or an empty one, takes none."""
+    if schema is None or schema == {}:
+        return {"type": "object", "properties": {}, "additionalProperties": False}
+    if not isinstance(schema, dict):
+        raise TypeError(f"parameters of the tool {name} must be a JSON Schema")
+    kinds = schema.get("type", "object")
+    if kinds != "object" and not (isinstance(kinds, list) and "object" in kinds):
+        raise ValueError(f"parameters of the tool {name} have the type {kinds!r}; they must be an object's")
+    return {**schema, "type": "object"}
 
 
 def _plain(name: str) -> bool:

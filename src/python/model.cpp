@@ -208,17 +208,6 @@ bool known_token(const Model& model, Token token, const char* where) {
     return false;
 }
 
-PyObject* model_piece(PyObject* object, PyObject* argument) {
-    const Ref<SharedModel> model = opened(object);
-    if (!model) return nullptr;
-    const int token = PyLong_AsInt(argument);
-    if (token == -1 && PyErr_Occurred() != nullptr) return nullptr;
-    std::string bytes;
-    const Result<void> found = model->model().append_piece(token, ParseSpecial::kYes, bytes);
-    if (!found) return raise_for(object, found.error());
-    return PyBytes_FromStringAndSize(bytes.data(), static_cast<Py_ssize_t>(bytes.size()));
-}
-
 PyObject* model_submit(PyObject* object, PyObject* args) {
     PyObject* prompt = nullptr;
     PyObject* given = nullptr;
@@ -533,7 +522,6 @@ PyObject* check_grammar(PyObject* module, PyObject* argument) {
 PyMethodDef methods[] = {
     {"_tokenize", model_tokenize, METH_VARARGS, "_tokenize(text, add_special, parse_special)"},
     {"_detokenize", model_detokenize, METH_O, "_detokenize(tokens)"},
-    {"_piece", model_piece, METH_O, "_piece(token): its bytes."},
     {"_submit", model_submit, METH_VARARGS, "_submit(prompt, options): options as checked by _options"},
     {"_embed", model_embed, METH_VARARGS,
      "_embed(texts, pooling, normalize): a request; texts are str, or lists of tokens"},

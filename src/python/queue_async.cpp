@@ -228,12 +228,18 @@ PyType_Spec wait_spec = {"syncyte._core.AsyncWait", sizeof(WaitObject), 0,
 
 }  // namespace
 
-PortToken new_port_token(const ModuleState& state, PyObject* object) {
-    if (!Py_IS_TYPE(object, reinterpret_cast<PyTypeObject*>(state.port_type))) {
-        PyErr_Format(PyExc_TypeError, "a Port is expected, not %T", object);
-        return {};
+Ref<Port> port_of(const ModuleState& state, PyObject* object) {
+    if (Py_IS_TYPE(object, reinterpret_cast<PyTypeObject*>(state.port_type))) {
+        return Ref<Port>::share(as_port(object)->port);
     }
-    return {.port = Ref<Port>::share(as_port(object)->port), .token = ++as_port(object)->last_token};
+    PyErr_Format(PyExc_TypeError, "a Port is expected, not %T", object);
+    return {};
+}
+
+PortToken new_port_token(const ModuleState& state, PyObject* object) {
+    Ref<Port> port = port_of(state, object);
+    if (!port) return {};
+    return {.port = std::move(port), .token = ++as_port(object)->last_token};
 }
 
 int register_queue_async(PyObject* module, ModuleState& state) {

@@ -17,6 +17,8 @@ struct PortToken {
     std::uint64_t token = 0;
 };
 PortToken new_port_token(const ModuleState& state, PyObject* object);
+// The port alone.
+Ref<Port> port_of(const ModuleState& state, PyObject* object);
 
 // Port and AsyncWait.
 int register_queue_async(PyObject* module, ModuleState& state);

@@ -66,7 +66,15 @@ PyObject* progress_tuple(const RequestProgress& progress) {
 
 using Wait = Result<RequestProgress> (Request::*)(Deadline);
 
+PyObject* raise_for(PyObject* object, const Error& error) {
+    const ModuleState* state = state_of_type(Py_TYPE(object));
+    return state == nullptr ? nullptr : raise_error(*state, error);
+}
+
 PyObject* wait_for(PyObject* object, Wait wait) {
+    if (const Result<void> here = EngineThread::of_process().here(); !here) {
+        return raise_for(object, here.error());
+    }
     const Ref<Request> request = self_of(object).request;
     const auto progress =
         call_detached(Deadline::never(), [&](Deadline slice) { return ((*request).*wait)(slice); });
@@ -77,8 +85,7 @@ PyObject* wait_for(PyObject* object, Wait wait) {
     }
     // The exception of a signal handler is set already.
     if (progress.error().code == ErrorCode::kInterrupted) return nullptr;
-    const ModuleState* state = state_of_type(Py_TYPE(object));
-    return state == nullptr ? nullptr : raise_error(*state, progress.error());
+    return raise_for(object, progress.error());
 }
 
 PyObject* request_next(PyObject* object, PyObject*) { return wait_for(object, &Request::next); }
@@ -131,18 +138,42 @@ PyObject* request_watch(PyObject* object, PyObject* args) {
     PyObject* port = nullptr;
     int finished = 0;
     if (PyArg_ParseTuple(args, "Op", &port, &finished) == 0) return nullptr;
+    if (const Result<void> here = EngineThread::of_process().here(); !here) {
+        return raise_for(object, here.error());
+    }
     const ModuleState* state = state_of_type(Py_TYPE(object));
     if (state == nullptr) return nullptr;
     PortToken wait = new_port_token(*state, port);
     if (!wait.port) return nullptr;
     const auto until = finished != 0 ? Request::Until::kFinished : Request::Until::kAnything;
-    const bool waits = self_of(object).request->watch(until, std::move(wait.port), wait.token);
-    return waits ? PyLong_FromUnsignedLongLong(wait.token) : Py_NewRef(Py_None);
+    switch (self_of(object).request->watch(until, std::move(wait.port), wait.token)) {
+        case Request::Watch::kWaits: return PyLong_FromUnsignedLongLong(wait.token);
+        case Request::Watch::kReady: Py_RETURN_NONE;
+        case Request::Watch::kTaken: break;
+    }
+    return raise_error(*state, Request::taken());
 }
 
-PyObject* request_unwatch(PyObject* object, PyObject*) {
-    self_of(object).request->unwatch();
+PyObject* request_unwatch(PyObject* object, PyObject* args) {
+    PyObject* object_of_port = nullptr;
+    unsigned long long token = 0;
+    if (PyArg_ParseTuple(args, "OK", &object_of_port, &token) == 0) return nullptr;
+    const ModuleState* state = state_of_type(Py_TYPE(object));
+    const Ref<Port> port = state == nullptr ? Ref<Port>() : port_of(*state, object_of_port);
+    if (!port) return nullptr;
+    self_of(object).request->unwatch(*port, token);
     Py_RETURN_NONE;
+}
+
+// As it is in texts, whoever has closed the model.
+PyObject* request_piece(PyObject* object, PyObject* argument) {
+    const int token = PyLong_AsInt(argument);
+    if (token == -1 && PyErr_Occurred() != nullptr) return nullptr;
+    std::string bytes;
+    const Result<void> found =
+        self_of(object).request->model().append_piece(token, ParseSpecial::kYes, bytes);
+    if (!found) return raise_for(object, found.error());
+    return PyBytes_FromStringAndSize(bytes.data(), static_cast<Py_ssize_t>(bytes.size()));
 }
 
 PyObject* request_cancel(PyObject* object, PyObject*) {
@@ -178,7 +209,9 @@ PyMethodDef methods[] = {
      "watch(port, finished)\n--\n\nHave the port told a token, which is returned, when next(), or finish(), "
      "would "
      "not wait any more; None: they would not wait now."},
-    {"unwatch", request_unwatch, METH_NOARGS, "unwatch()\n--\n\nHave nothing told any more."},
+    {"unwatch", request_unwatch, METH_VARARGS,
+     "unwatch(port, token)\n--\n\nHave the port told that token no more."},
+    {"_piece", request_piece, METH_O, "_piece(token): its bytes."},
     {"cancel", request_cancel, METH_NOARGS, "cancel()\n--\n\nGive the request up."},
     {nullptr, nullptr, 0, nullptr},
 };

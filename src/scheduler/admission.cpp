@@ -34,10 +34,8 @@ void Scheduler::drop_ended() {
     const auto ended = [this](const SequencePointer& sequence) {
         if (sequence->request->cancelled()) {
             complete(*sequence, FinishReason::kCancelled, {});
-        } else if (is_late(*sequence)) {
-            std::string shown;
-            sequence->text.finish(shown);
-            complete(*sequence, FinishReason::kDeadline, shown);
+        } else {
+            end_if_late(*sequence);
         }
         return sequence->done;
     };
@@ -45,11 +43,19 @@ void Scheduler::drop_ended() {
     std::erase_if(running_, ended);
 }
 
+bool Scheduler::end_if_late(Sequence& sequence) {
+    if (!is_late(sequence)) return false;
+    std::string shown;
+    sequence.text.finish(shown);
+    complete(sequence, FinishReason::kDeadline, shown);
+    return true;
+}
+
 bool Scheduler::is_late(const Sequence& sequence) const {
     const Deadline deadline = sequence.options().deadline;
     if (deadline.is_never()) return false;
     if (deadline.time() <= now_) return true;
-    // How much of a waiting prompt others have computed is seen when its turn comes.
+    // How much of a waiting prompt others have computed is seen when it has a place.
     const std::size_t rows = sequence.node == nullptr ? 1 : sequence.missing();
     return seconds_between(now_, deadline.time()) < pace_.least_seconds(rows);
 }
@@ -94,7 +100,8 @@ void Scheduler::admit() {
             ++next;
         } else if (place && start(first)) {
             update_urgency(first);  // its own again
-            running_.push_back(std::move(waiting_[next++]));
+            if (!end_if_late(first)) running_.push_back(std::move(waiting_[next]));
+            waiting_[next++] = nullptr;
         } else if (displaces) {
             paused.push_back(pause(*last));
         } else if (!running_.empty()) {

@@ -21,8 +21,8 @@ void normalize(std::span<float> vector) {
 }  // namespace
 
 EmbeddingJob::EmbeddingJob(Texts texts, std::size_t length, Normalize normalize,
-                           std::shared_ptr<const void> model_hold)
-    : Request({}, std::move(model_hold)),
+                           std::shared_ptr<const Model> model)
+    : Request({}, std::move(model)),
       texts_(std::move(texts)),
       length_(length),
       normalize_(normalize),

@@ -20,7 +20,7 @@ class EmbeddingJob final : public Request {
 
     // `length`: numbers of one vector. No text is empty.
     EmbeddingJob(Texts texts, std::size_t length, Normalize normalize,
-                 std::shared_ptr<const void> model_hold);
+                 std::shared_ptr<const Model> model);
     ~EmbeddingJob() override = default;
 
     [[nodiscard]] const Texts& texts() const { return texts_; }

@@ -63,13 +63,15 @@ EngineThread& EngineThread::of_process() {
     return *engine;
 }
 
+Result<void> EngineThread::here() const {
+    if (::getpid() == process_) return {};
+    return failure(ErrorCode::kModel,
+                   "a model cannot be used in a child made by fork(): start the child by spawn, or open the "
+                   "model in the child only");
+}
+
 Result<void> EngineThread::usable() const {
-    if (::getpid() != process_) {
-        return failure(
-            ErrorCode::kModel,
-            "a model cannot be used in a child made by fork(): start the child by spawn, or open the "
-            "model in the child only");
-    }
+    if (Result<void> same = here(); !same) return same;
     if (stopping_) return std::unexpected(ending_error());
     return {};
 }

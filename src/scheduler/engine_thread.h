@@ -21,12 +21,14 @@ namespace syncyte {
 // signals are blocked on it.
 //
 // At exit() of the process it is stopped: what still runs fails with kClosed. After a fork() the child has
-// no such thread: usable() says so.
+// no such thread: here() says so.
 class EngineThread {
   public:
     static EngineThread& of_process();
 
-    // kClosed: the process is about to end. kModel: this is a child after fork().
+    // kModel: this is a child after fork().
+    [[nodiscard]] Result<void> here() const;
+    // The same, and kClosed: the process is about to end.
     [[nodiscard]] Result<void> usable() const;
     Result<void> add(std::shared_ptr<EngineWork> work);
     // Ends what it still holds and destroys it, on the engine thread, soon. Does not wait.

@@ -49,6 +49,12 @@ std::size_t Pace::prompt_rows(std::size_t decoding, std::size_t most) const {
     return std::min(total - decoding, most);
 }
 
+std::size_t Pace::rows_within(double seconds, std::size_t decoding) const {
+    if (row_ == 0) return static_cast<std::size_t>(kFirstRows);
+    const auto rows = static_cast<std::size_t>(std::clamp(seconds / row_, 0.0, 1e6));
+    return std::max(rows - std::min(rows, decoding), kLeastRows);
+}
+
 double Pace::least_seconds(std::size_t rows) const {
     if (rows == 0) return 0;
     // A step reads all weights, however few its rows.

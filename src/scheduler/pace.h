@@ -18,6 +18,9 @@ class Pace {
     // all of them without such rows.
     [[nodiscard]] std::size_t prompt_rows(std::size_t decoding, std::size_t most) const;
 
+    // Rows of prompts for a step with `decoding` other rows that is to take no more than so many seconds.
+    [[nodiscard]] std::size_t rows_within(double seconds, std::size_t decoding) const;
+
     // Seconds until the next token of a sequence that misses `rows` rows: for one row what a step takes on
     // average, for a prompt half of what it took lately, for it may speed up. 0: not known.
     [[nodiscard]] double least_seconds(std::size_t rows) const;

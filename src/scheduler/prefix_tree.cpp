@@ -274,6 +274,15 @@ std::size_t PrefixTree::cells_seen(std::span<Node* const> nodes) const {
     return cells;
 }
 
+std::int32_t PrefixTree::pinned_cells(Node* with) const {
+    std::vector<Node*> pinned;
+    if (with != nullptr) pinned.push_back(with);
+    for (const auto& node : nodes_) {
+        if (node->pinned) pinned.push_back(node.get());
+    }
+    return pinned.empty() ? 0 : static_cast<std::int32_t>(cells_seen(pinned));
+}
+
 std::vector<std::span<const Token>> PrefixTree::texts(const Node* besides) const {
     std::vector<std::span<const Token>> found;
     if (sharing_ == Sharing::kNo) return found;
@@ -515,8 +524,8 @@ PrefixTree::Cells PrefixTree::cells() const {
         const auto own = static_cast<std::int32_t>(node->tokens.size() - node->shared);
         sum.used += own;
         sum.shared += static_cast<std::int32_t>(node->needed - node->shared);
-        if (node->pinned) sum.pinned += static_cast<std::int32_t>(node->tokens.size());
     }
+    sum.pinned = pinned_cells();
     sum.free = cells_ - sum.used;
     return sum;
 }

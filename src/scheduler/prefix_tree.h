@@ -84,6 +84,9 @@ class PrefixTree {
     // Cells that the sequences use, all together; what several share counts once.
     [[nodiscard]] std::size_t cells_seen(std::span<Node* const> nodes) const;
 
+    // Cells of what is pinned, and of `with` as if it were.
+    [[nodiscard]] std::int32_t pinned_cells(Node* with = nullptr) const;
+
     // What the others of its salt hold, for as long as the tree is not changed.
     [[nodiscard]] std::vector<std::span<const Token>> texts(const Node* besides) const;
 

@@ -14,8 +14,13 @@ const char* to_string(FinishReason reason) {
     return "unknown";
 }
 
-Request::Request(RequestOptions options, std::shared_ptr<const void> model_hold)
-    : options_(std::move(options)), model_hold_(std::move(model_hold)) {}
+Request::Request(RequestOptions options, std::shared_ptr<const Model> model)
+    : options_(std::move(options)), model_(std::move(model)) {}
+
+Error Request::taken() {
+    return {ErrorCode::kInvalidArgument,
+            "somebody else is waiting for this answer already; one can at a time"};
+}
 
 Result<RequestProgress> Request::next(Deadline deadline) { return wait(deadline, Until::kAnything); }
 
@@ -28,7 +33,7 @@ Result<RequestProgress> Request::wait(Deadline deadline, Until until) {
     while (true) {
         {
             const std::scoped_lock lock(mutex_);
-            waiter_ = nullptr;
+            if (waiter_ == &parker) waiter_ = nullptr;
             if (reached(until)) {
                 if (error_) return std::unexpected(*error_);
                 RequestProgress given = std::exchange(progress_, {});
@@ -37,6 +42,7 @@ Result<RequestProgress> Request::wait(Deadline deadline, Until until) {
             }
             if (woken == Wake::kInterrupted) return failure(ErrorCode::kInterrupted);
             if (woken == Wake::kTimedOut || deadline.is_now()) return failure(ErrorCode::kTimedOut);
+            if (waiter_ != nullptr || port_) return std::unexpected(taken());
             waiter_ = &parker;
             awaited_ = until;
         }
@@ -44,19 +50,20 @@ Result<RequestProgress> Request::wait(Deadline deadline, Until until) {
     }
 }
 
-bool Request::watch(Until until, Ref<Port> port, std::uint64_t token) {
+Request::Watch Request::watch(Until until, Ref<Port> port, std::uint64_t token) {
     if (until == Until::kAnything) streamed_.store(true, std::memory_order_relaxed);
     const std::scoped_lock lock(mutex_);
-    if (reached(until)) return false;
+    if (reached(until)) return Watch::kReady;
+    if (waiter_ != nullptr || port_) return Watch::kTaken;
     port_ = std::move(port);
     port_token_ = token;
     awaited_ = until;
-    return true;
+    return Watch::kWaits;
 }
 
-void Request::unwatch() {
+void Request::unwatch(const Port& port, std::uint64_t token) {
     const std::scoped_lock lock(mutex_);
-    port_ = {};
+    if (port_.get() == &port && port_token_ == token) port_ = {};
 }
 
 // Under mutex_.

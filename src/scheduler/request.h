@@ -80,26 +80,34 @@ struct RequestProgress {
     std::optional<RequestOutcome> outcome;
 };
 
-// Shared by one consumer at a time, on any thread, and the engine thread. `model_hold` is kept until the
-// request is deleted: whatever the request needs alive.
+// Shared by one consumer at a time, on any thread, and the engine thread. `model` computes it, and stays with
+// whatever that needs until the request is deleted, whoever closes it; null in tests that ask it nothing.
 class Request : public RefCounted {
   public:
-    Request(RequestOptions options, std::shared_ptr<const void> model_hold);
+    Request(RequestOptions options, std::shared_ptr<const Model> model);
     ~Request() override = default;
 
     [[nodiscard]] const RequestOptions& options() const { return options_; }
+    [[nodiscard]] const Model& model() const { return *model_; }
 
     // Consumer. Waits for tokens or the end. kTimedOut; kInterrupted: a signal, or Parker::interrupt();
-    // otherwise the error that ended the request, again at every call.
+    // kInvalidArgument: another consumer waits; otherwise the error that ended the request, again at every
+    // call.
     Result<RequestProgress> next(Deadline deadline);
     // Consumer. Waits for the end; what next() has not given out yet is in the result.
     Result<RequestProgress> finish(Deadline deadline);
     enum class Until : bool { kAnything, kFinished };
     // Consumer, that does not block: `port` is told `token`, once, when next() (kAnything) or finish()
-    // (kFinished) would not wait any more. False: they would not wait now, and nothing is going to be told.
-    bool watch(Until until, Ref<Port> port, std::uint64_t token);
-    // Consumer. Nothing more is told; what is on its way to the port stays there.
-    void unwatch();
+    // (kFinished) would not wait any more.
+    enum class Watch : std::uint8_t {
+        kWaits,
+        kReady,  // they would not wait now, and nothing is going to be told
+        kTaken,  // another consumer waits; nor is it
+    };
+    static Error taken();  // what next() and finish() then say
+    Watch watch(Until until, Ref<Port> port, std::uint64_t token);
+    // Consumer. The port is not told that token any more; what is on its way to it stays there.
+    void unwatch(const Port& port, std::uint64_t token);
     // Any thread. The engine drops the request within one step. What came until then stays readable.
     void cancel() { cancelled_.store(true, std::memory_order_relaxed); }
     [[nodiscard]] bool cancelled() const { return cancelled_.load(std::memory_order_relaxed); }
@@ -124,7 +132,7 @@ class Request : public RefCounted {
     [[nodiscard]] double seconds() const { return seconds_between(created_, Clock::now()); }
 
     const RequestOptions options_;
-    const std::shared_ptr<const void> model_hold_;
+    const std::shared_ptr<const Model> model_;
     const Clock::time_point created_ = Clock::now();
     std::atomic<bool> cancelled_{false};
     std::atomic<bool> streamed_{false};

@@ -128,9 +128,11 @@ bool Scheduler::step() {
         deliver();
     } else {
         process();
+        const Clock::time_point processed = options_.now();
+        busy_ += processed - now_;
         deliver();
         gather();
-        busy_ += options_.now() - now_;
+        busy_ += options_.now() - processed;
     }
     publish_stats();
     return true;
@@ -236,7 +238,7 @@ void Scheduler::process_prefix(Sequence& sequence) {
     if (sequence.options().purpose == Purpose::kPinnedPrefix) {
         constexpr std::size_t kMostPins = 32;
         const std::int32_t most = options_.cells / 2;
-        const std::int32_t pinned = tree_.cells().pinned + static_cast<std::int32_t>(sequence.tokens.size());
+        const std::int32_t pinned = tree_.pinned_cells(sequence.node);
         if (pinned > most || pins_.size() >= kMostPins) {
             fail(sequence,
                  Error(ErrorCode::kOverloaded,
@@ -278,7 +280,7 @@ void Scheduler::process_token(Sequence& sequence, Token token) {
         complete(sequence, FinishReason::kStop, shown);
         return;
     }
-    const bool out_of_context = sequence.computed() >= static_cast<std::size_t>(options_.context_length);
+    const bool out_of_context = sequence.tokens.size() >= static_cast<std::size_t>(options_.context_length);
     if (sequence.generated >= request.options().max_tokens || out_of_context) {
         shown.clear();
         sequence.text.finish(shown);

@@ -101,6 +101,7 @@ class Scheduler final : public EngineWork {
     // Who has a place: admission.cpp.
     void drop_ended();
     [[nodiscard]] bool is_late(const Sequence& sequence) const;
+    bool end_if_late(Sequence& sequence);
     void drop_pins();
     void update_urgency(Sequence& sequence) const;
     void admit();
@@ -126,6 +127,7 @@ class Scheduler final : public EngineWork {
         std::size_t rows;  // of this step
     };
     void build_rows();
+    [[nodiscard]] Deadline nearest_deadline() const;
     [[nodiscard]] bool tiles_pay();
     void avoid_tiles(std::size_t answers);
     [[nodiscard]] bool serves(const Sequence& sequence) const;

@@ -123,6 +123,11 @@ struct SharedModel::Core {
     }
     Core(const Core&) = delete;
     Core& operator=(const Core&) = delete;
+
+    // What a request holds.
+    static std::shared_ptr<const Model> model_of(const std::shared_ptr<Core>& core) {
+        return {core, core->model.get()};
+    }
 };
 
 // Which files are open. Of files being loaded, others wait for the outcome.
@@ -467,7 +472,7 @@ Result<Ref<Request>> SharedModel::submit(RequestOptions options) const {
     if (Result<void> fits = core_->scheduler->check_prompt(options.prompt.size()); !fits) {
         return std::unexpected(std::move(fits.error()));
     }
-    Ref<Request> request = make_ref<Request>(std::move(options), core_);
+    Ref<Request> request = make_ref<Request>(std::move(options), Core::model_of(core_));
     if (Result<void> taken = core_->scheduler->submit(request); !taken) {
         return std::unexpected(std::move(taken.error()));
     }
@@ -495,7 +500,7 @@ Result<Ref<EmbeddingJob>> SharedModel::embed(EmbeddingJob::Texts texts, Pooling 
     }
     const auto length =
         static_cast<std::size_t>(pooling == Pooling::kRank ? info.rank_outputs : info.embedding_output);
-    auto job = make_ref<EmbeddingJob>(std::move(texts), length, normalize, core_);
+    auto job = make_ref<EmbeddingJob>(std::move(texts), length, normalize, Core::model_of(core_));
     std::shared_ptr<EmbeddingQueue> queue;
     {
         const std::scoped_lock lock(core_->embedding_mutex);

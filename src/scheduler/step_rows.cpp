@@ -14,7 +14,8 @@ constexpr std::size_t kLeastOfPrompts = 8;  // rows of a step: they must get on 
 }  // namespace
 
 // Tokens of running answers first; what is left of the step goes to prompts, the most urgent first. Steps are
-// kept short for those who stream; who waits for a whole answer has it sooner when prompts come in one piece.
+// kept short for those who stream, and not longer than until a deadline; who waits for a whole answer has it
+// sooner when prompts come in one piece.
 void Scheduler::build_rows() {
     rows_.clear();
     owners_.clear();
@@ -31,6 +32,9 @@ void Scheduler::build_rows() {
     const std::size_t answers = shares_.size();
     std::size_t left = pace_.prompt_rows(streamed ? decoding_ : 0,
                                          static_cast<std::size_t>(options_.rows_per_step) - decoding_);
+    if (const Deadline nearest = nearest_deadline(); !nearest.is_never()) {
+        left = std::min(left, pace_.rows_within(seconds_between(now_, nearest.time()), decoding_));
+    }
     for (const auto& sequence : running_) {
         if (sequence->decoding() || !serves(*sequence)) continue;
         const std::size_t count = std::min(sequence->missing(), left);
@@ -47,6 +51,14 @@ void Scheduler::build_rows() {
         share.sequence->last_step = steps_;
         if (answer) decoding_ = rows_.size();
     }
+}
+
+Deadline Scheduler::nearest_deadline() const {
+    Deadline nearest = Deadline::never();
+    for (const auto& sequence : running_) {
+        if (serves(*sequence)) nearest = std::min(nearest, sequence->options().deadline);
+    }
+    return nearest;
 }
 
 // Whether attention over this step's rows in tiles costs no more than over each row by itself, in steps that

@@ -166,6 +166,8 @@ def test_chat_templates_of_all_sorts(tmp_path: Path) -> None:
         ({"min_p": 2}, ValueError, "min_p"),
         ({"repeat_penalty": 0}, ValueError, "repeat_penalty"),
         ({"seed": "x"}, TypeError, "seed"),
+        ({"max_tokens": 2**31}, ValueError, "from 1 to 2147483647, not 2147483648"),
+        ({"deadline": 10**400}, ValueError, "larger than any float"),
         ({"stop": ""}, ValueError, "stop string cannot be empty"),
         ({"stop": ["a", 3]}, TypeError, "stop"),
         ({"stop": "\ud800"}, ValueError, "lone surrogate"),
@@ -193,7 +195,7 @@ def test_the_context_ends_a_generation(model: syncyte.Model) -> None:
     prompt = [BOS] * 500
     completion = model.generate(prompt, max_tokens=100, seed=1, ignore_eos=True)
     assert completion.finish_reason == "length"
-    assert completion.usage.completion_tokens == 512 - 500 + 1
+    assert completion.usage.completion_tokens == 512 - 500
 
 
 def test_one_file_is_one_model(tiny_model: Path, tmp_path: Path) -> None:

@@ -264,3 +264,18 @@ def test_files_of_the_first_format_are_read(model: syncyte.Model, tmp_path: Path
     loaded = model.load_session(path, max_tokens=6)
     assert loaded.messages == session.messages
     assert loaded.send("on").usage.reused_tokens >= made.usage.prompt_tokens + 5
+
+
+@pytest.mark.parametrize("parameters", [{}, {"properties": {}}, {"type": ["object", "null"]}])
+def test_arguments_are_an_object_however_loose_the_schema(
+    model: syncyte.Model, parameters: dict[str, Any], tmp_path: Path
+) -> None:
+    tool = {"type": "function", "function": {"name": "now", "parameters": parameters}}
+    session = model.session(tools=[tool])
+    for seed in range(3, 6):
+        called = session.send("hello", tool_choice="required", seed=seed, max_tokens=300)
+        assert all(isinstance(call.arguments, dict) for call in called.tool_calls)
+        if called.tool_calls:
+            session.send([call.result("12:00") for call in called.tool_calls], max_tokens=5)
+    session.save(tmp_path / "s.json")
+    assert len(model.load_session(tmp_path / "s.json")) == len(session)

@@ -128,7 +128,12 @@ def test_choices(tiny: syncyte.Model) -> None:
         ({"json_schema": {"pattern": "a", "maxLength": 3}}, ValueError, "'pattern' and 'maxLength' together"),
         ({"json_schema": {"$ref": "#/$defs/x"}}, ValueError, "points to nothing"),
         ({"json_schema": {"$ref": "http://x/y"}}, ValueError, "cannot be followed"),
-        ({"json_schema": {"$ref": "#"}}, ValueError, "begins with itself"),
+        ({"json_schema": {"$ref": "#"}}, ValueError, r"\$ref to '#' leads back to itself"),
+        (
+            {"json_schema": {"anyOf": [{"type": "null"}, {"anyOf": [{"$ref": "#"}]}]}},
+            ValueError,
+            r"at #/anyOf/1/anyOf/0: \$ref to '#' leads back",
+        ),
         ({"json_schema": {"allOf": [{"$ref": "#"}]}}, ValueError, "nested too deeply"),
         ({"json_schema": {"properties": {"a": {"$ref": "#"}}, "required": ["a"]}}, ValueError, "never ends"),
         ({"json_schema": {"oneOf": [{"type": "integer"}, {"type": "number"}]}}, ValueError, "oneOf may both"),

@@ -173,6 +173,11 @@ def test_reading() -> None:
             ValueError,
             "keyword 'not' cannot be expressed",
         ),
+        (
+            {"tools": [{"type": "function", "function": {"name": "x", "parameters": {"type": "string"}}}]},
+            ValueError,
+            "have the type 'string'; they must be an object's",
+        ),
         ({"tools": [STOP], "max_token": 3}, TypeError, "max_tokens"),
     ],
 )

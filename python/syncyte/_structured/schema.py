@@ -80,6 +80,7 @@ class _Converter:
         self._rules: dict[str, str] = {}
         self._references: dict[str, str] = {}
         self._depth = 0
+        self._opening: list[str] = []  # references whose first character may still be anything
         self._by_type: dict[str, Callable[[dict[str, Any], str], str]] = {
             "object": self._object,
             "array": self._array,
@@ -144,14 +145,21 @@ class _Converter:
             return self._common("value")
         if not found:
             raise SchemaError(path, "has no type that satisfies all of it")
-        return gbnf.either(self._by_type[name](plain, path) for name in found)
+        opening, self._opening = self._opening, []  # what is within them comes after a bracket
+        body = gbnf.either(self._by_type[name](plain, path) for name in found)
+        self._opening = opening
+        return body
 
     def _reference(self, pointer: str, path: str) -> str:
+        if pointer in self._opening:
+            raise SchemaError(path, f"$ref to {pointer!r} leads back to itself before any value begins")
         name = self._references.get(pointer)
         if name is None:
             target = self._merger.resolve(pointer, path)
             name = self._references[pointer] = self._new_rule("", "ref")
+            self._opening.append(pointer)
             self._rules[name] = self._convert(target, pointer)
+            self._opening.pop()
         return name
 
     def _alternatives(self, schema: dict[str, Any], keyword: str, path: str) -> str:

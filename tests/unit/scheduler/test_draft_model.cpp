@@ -219,8 +219,8 @@ TEST_F(DraftModelTest, GuessesToTheEndOfTheContextAndNotFurther) {
     run();
     const RequestProgress progress = done(request);
     EXPECT_EQ(progress.outcome->reason, FinishReason::kLength);
-    EXPECT_EQ(progress.tokens.size(), 261U);
-    EXPECT_EQ(progress.text, expected(long_prefix(40), 261));
+    EXPECT_EQ(progress.tokens.size(), 260U);
+    EXPECT_EQ(progress.text, expected(long_prefix(40), 260));
     expect_settled();
 }
 

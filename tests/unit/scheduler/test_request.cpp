@@ -1,7 +1,9 @@
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <thread>
 
+#include "fake_model.h"
 #include "scheduler/request.h"
 
 namespace syncyte {
@@ -79,26 +81,58 @@ TEST(Request, a_waiting_reader_can_be_interrupted) {
 TEST(Request, tells_a_port_once) {
     const auto request = make();
     Ref<Port> port = *Port::open();
-    ASSERT_TRUE(request->watch(Request::Until::kFinished, port, 1));
+    using enum Request::Watch;
+    ASSERT_EQ(request->watch(Request::Until::kFinished, port, 1), kWaits);
     request->append(1, "a");
     EXPECT_TRUE(port->drain().empty()) << "it has not finished";
-    request->unwatch();
-    EXPECT_FALSE(request->watch(Request::Until::kAnything, port, 2)) << "a token is there";
+    request->unwatch(*port, 1);
+    EXPECT_EQ(request->watch(Request::Until::kAnything, port, 2), kReady) << "a token is there";
     EXPECT_TRUE(request->next(Deadline::now()));
-    ASSERT_TRUE(request->watch(Request::Until::kAnything, port, 3));
+    ASSERT_EQ(request->watch(Request::Until::kAnything, port, 3), kWaits);
     std::jthread engine([&] {
         for (int i = 0; i < 100; ++i) request->append(i, "x");
         request->complete(FinishReason::kStop, "");
     });
     engine.join();
     EXPECT_EQ(port->drain(), (std::vector<std::uint64_t>{3}));
-    EXPECT_FALSE(request->watch(Request::Until::kFinished, port, 4));
+    EXPECT_EQ(request->watch(Request::Until::kFinished, port, 4), kReady);
     EXPECT_EQ(request->finish(Deadline::now())->tokens.size(), 100U);
 }
 
+TEST(Request, one_consumer_waits_at_a_time) {
+    using enum Request::Watch;
+    const auto request = make();
+    Ref<Port> port = *Port::open();
+    ASSERT_EQ(request->watch(Request::Until::kAnything, port, 1), kWaits);
+    EXPECT_EQ(request->watch(Request::Until::kAnything, *Port::open(), 1), kTaken);
+    const auto second = request->next(Deadline::after(10));
+    ASSERT_FALSE(second);
+    EXPECT_EQ(second.error().code, ErrorCode::kInvalidArgument);
+    request->unwatch(*port, 2);
+    request->unwatch(**Port::open(), 1);
+    EXPECT_EQ(request->watch(Request::Until::kAnything, port, 2), kTaken) << "those were others' waits";
+    request->append(1, "a");
+    EXPECT_EQ(port->drain(), (std::vector<std::uint64_t>{1})) << "the first is told as if nothing had been";
+    EXPECT_TRUE(request->next(Deadline::now()));
+
+    std::atomic<bool> ended = false;
+    std::jthread consumer([&] {
+        while (!request->next(Deadline::never())) {  // while the one below waits
+        }
+        ended = true;
+    });
+    while (request->watch(Request::Until::kAnything, port, 3) != kTaken) request->unwatch(*port, 3);
+    const auto third = request->next(Deadline::after(10));
+    EXPECT_FALSE(third);
+    EXPECT_FALSE(ended);
+    request->append(2, "b");
+    consumer.join();
+    EXPECT_TRUE(ended);
+}
+
 TEST(Request, keeps_what_it_needs_until_it_is_gone) {
-    auto needed = std::make_shared<int>(1);
-    const std::weak_ptr<int> seen = needed;
+    std::shared_ptr<const Model> needed = std::make_shared<FakeModel>(hashed_letter);
+    const std::weak_ptr<const Model> seen = needed;
     auto request = make_ref<Request>(RequestOptions{}, std::move(needed));
     request->complete(FinishReason::kStop, "");
     EXPECT_FALSE(seen.expired());

@@ -97,7 +97,7 @@ TEST_F(SchedulerTest, the_end_of_the_context_ends_with_length) {
     const auto request = submit("0123456789", 1'000'000);
     run();
     const RequestProgress result = done(request);
-    EXPECT_EQ(result.text, expected("0123456789", 16 - 10 + 1));
+    EXPECT_EQ(result.text, expected("0123456789", 16 - 10));
     EXPECT_EQ(result.outcome->reason, FinishReason::kLength);
 }
 
