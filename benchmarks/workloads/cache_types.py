@@ -32,7 +32,7 @@ def run(bench: Bench) -> None:
             unit="tok/s",
             better="higher",
             reference=f"{STOCK}, f16",
-            rounds=5,
+            rounds=3,
             goals=goals(found),
         )
     reading(bench, found, common)
@@ -85,7 +85,7 @@ def reading(bench: Bench, found: dict[str, Stream], length: int) -> None:
         unit="tok/s",
         better="higher",
         reference=f"{STOCK}, f16",
-        rounds=5,
+        rounds=3,
         goals=goals(found),
     )
 
