@@ -4,6 +4,7 @@ import argparse
 import ast
 import importlib
 import pkgutil
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -122,5 +123,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _ended(number: int, _frame: object) -> None:
+    """Ends as Ctrl-C does: the servers and processes that a workload has started end with it."""
+    sys.exit(128 + number)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _ended)
     sys.exit(main())
