@@ -88,3 +88,20 @@ def decoding_behind(
         return speed(arrivals, tokens, started, quick=quick)
 
     return sample
+
+
+def reading(length: int, seed: int) -> Callable[[Stream], float]:
+    """A sample, in tokens/s: a new prompt of so many tokens, until its answer's first token."""
+    turn = itertools.count()
+
+    def sample(stream: Stream) -> float:
+        prompt = words(length, seed + 1000 * next(turn))
+        started = time.perf_counter()
+        counts = stream(prompt, 2)
+        next(counts)
+        seconds = time.perf_counter() - started
+        for _ in counts:
+            pass
+        return length / seconds
+
+    return sample

@@ -1,7 +1,5 @@
 """What the KV cache holds: speed behind a long beginning and of reading it, by type of keys and values."""
 
-import itertools
-import time
 from pathlib import Path
 
 import syncyte
@@ -9,7 +7,16 @@ from benchmarks.harness import Bench, Goal
 from benchmarks.llama_server import llama_server
 from benchmarks.models import model_with_progress
 from benchmarks.prompts import words
-from benchmarks.streams import OURS, STOCK, Stream, contestants, decoding_behind, have_beginning, our_stream
+from benchmarks.streams import (
+    OURS,
+    STOCK,
+    Stream,
+    contestants,
+    decoding_behind,
+    have_beginning,
+    our_stream,
+    reading,
+)
 
 TYPES = ("f16", "f32", "q8_0")
 
@@ -35,7 +42,16 @@ def run(bench: Bench) -> None:
             rounds=3,
             goals=goals(found),
         )
-    reading(bench, found, common)
+    bench.compare(
+        "reading",
+        contestants(found, reading(common, 900_000)),
+        title=f"Reading a {common}-token prompt, until its answer's first token, by type of the KV cache",
+        unit="tok/s",
+        better="higher",
+        reference=f"{STOCK}, f16",
+        rounds=3,
+        goals=goals(found),
+    )
 
 
 def streams(
@@ -63,31 +79,6 @@ def streams(
         )
         found[f"{STOCK}, {kind}"] = bench.enter(server).stream
     return found
-
-
-def reading(bench: Bench, found: dict[str, Stream], length: int) -> None:
-    """How fast a long prompt is read that nobody has in a cache."""
-    turn = itertools.count()
-
-    def rate(stream: Stream) -> float:
-        started = time.perf_counter()
-        counts = stream(words(length, 900_000 + 1000 * next(turn)), 2)
-        next(counts)
-        seconds = time.perf_counter() - started
-        for _ in counts:
-            pass
-        return length / seconds
-
-    bench.compare(
-        "reading",
-        contestants(found, rate),
-        title=f"Reading a {length}-token prompt, until its answer's first token, by type of the KV cache",
-        unit="tok/s",
-        better="higher",
-        reference=f"{STOCK}, f16",
-        rounds=3,
-        goals=goals(found),
-    )
 
 
 def goals(found: dict[str, Stream]) -> list[Goal]:

@@ -13,7 +13,7 @@ from benchmarks.harness import Bench, Contestant, Goal, Outcome, time_each
 from benchmarks.llama_server import llama_server
 from benchmarks.models import model_with_progress
 from benchmarks.prompts import words
-from benchmarks.streams import OURS, STOCK, Stream, contestants, our_stream, streams
+from benchmarks.streams import OURS, STOCK, Stream, contestants, our_stream, reading, streams
 from benchmarks.summary import median
 
 
@@ -43,15 +43,7 @@ def joining_prompt(bench: Bench, sides: Bench, path: Path) -> None:
         _, seconds = _joined(stream, words(16, 1000 * next(turn)), words(long, 1000 * next(turn)), tokens)
         return long / seconds
 
-    def alone(stream: Stream) -> float:
-        started = time.perf_counter()
-        counts = stream(words(long, 1000 * next(turn)), 2)
-        next(counts)
-        seconds = time.perf_counter() - started
-        for _ in counts:
-            pass
-        return long / seconds
-
+    alone = reading(long, 500_000)
     bench.compare(
         "joining_prompt",
         contestants(found, worst_gap),
