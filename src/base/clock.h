@@ -29,6 +29,15 @@ class Deadline {
                         std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds)));
     }
 
+    // `seconds` on this clock, as Python's time.monotonic() counts them.
+    static Deadline at(double seconds) {
+        constexpr double kLatest = 9e9;
+        if (std::isnan(seconds) || seconds > kLatest) return never();
+        if (seconds <= 0) return now();
+        return at(Clock::time_point(
+            std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds))));
+    }
+
     [[nodiscard]] bool is_never() const { return when_ == Clock::time_point::max(); }
     [[nodiscard]] bool is_now() const { return when_ == Clock::time_point::min(); }
     [[nodiscard]] bool passed() const { return is_now() || (!is_never() && Clock::now() >= when_); }

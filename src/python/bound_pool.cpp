@@ -166,6 +166,15 @@ bool parse_seconds(PyObject* object, double& seconds) {
     return seconds != -1.0 || PyErr_Occurred() == nullptr;
 }
 
+// As time.monotonic() gives it; None: never.
+bool parse_deadline(PyObject* object, Deadline& deadline) {
+    double seconds = 0;
+    if (object == Py_None) return true;
+    if (!parse_seconds(object, seconds)) return false;
+    deadline = Deadline::at(seconds);
+    return true;
+}
+
 // Who submits in the midst of a task must not wait for room: it may be the one who makes it.
 JobQueue::Room room_here() {
     return Worker::of_this_thread() == nullptr ? JobQueue::Room::kNeeded : JobQueue::Room::kIgnored;
@@ -187,11 +196,11 @@ PyObject* submit(PyObject* self, PyObject* const* args, Py_ssize_t count) {
         return nullptr;
     }
     double timeout = 0;
-    double deadline = 0;
+    Deadline until = Deadline::never();
     int priority = 0;
     int place = -1;
     if (count == 7) {
-        if (!parse_seconds(args[3], timeout) || !parse_seconds(args[4], deadline)) return nullptr;
+        if (!parse_seconds(args[3], timeout) || !parse_deadline(args[4], until)) return nullptr;
         priority = PyLong_AsInt(args[5]);
         place = PyLong_AsInt(args[6]);
         if (PyErr_Occurred() != nullptr) return nullptr;
@@ -205,21 +214,16 @@ PyObject* submit(PyObject* self, PyObject* const* args, Py_ssize_t count) {
     auto task = make_ref<Task>(*function, std::move(*positional), std::move(*named), timeout, place);
     Pool& pool = pool_of(self);
     const JobQueue::Room room = room_here();
-    const auto send = [&](Deadline until) {
+    const auto send = [&](Deadline patience) {
         Ref<Job> job = task;
         return place >= 0 ? pool.submit_to(place, std::move(job))
-                          : pool.submit(std::move(job), priority, until, room);
+                          : pool.submit(std::move(job), priority, patience, room);
     };
     Result<void> sent = send(Deadline::now());
     look_after(*cast(self));
     if (!sent && sent.error().code == ErrorCode::kTimedOut) sent = call_detached(Deadline::never(), send);
     if (!sent) return none_or_error(self, sent);
-    if (deadline != 0) {
-        // time.monotonic() reads the same clock.
-        const Clock::time_point when(
-            std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(deadline)));
-        pool.supervisor()->limit(task, cast(self)->pool, when);
-    }
+    if (!until.is_never()) pool.supervisor()->limit(task, cast(self)->pool, until.time());
     if (Worker* here = Worker::of_this_thread()) here->submitted(task, cast(self)->pool);
     return wrap_task(state, std::move(task), cast(self)->pool);
 }

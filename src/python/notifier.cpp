@@ -30,13 +30,19 @@ void Notifier::post(Event event) {
 
 void Notifier::start() {
     const std::lock_guard lock(mutex_);
-    if (!thread_.joinable()) thread_ = start_thread([this] { serve(); });
+    if (!stopped_ && !thread_.joinable()) thread_ = start_thread([this] { serve(); });
 }
 
+// Not joined under the lock: what the thread delivers may call start().
 void Notifier::stop() {
     events_->close();
-    const std::lock_guard lock(mutex_);
-    if (thread_.joinable()) thread_.join();
+    std::thread ending;
+    {
+        const std::lock_guard lock(mutex_);
+        stopped_ = true;
+        ending = std::move(thread_);
+    }
+    if (ending.joinable()) ending.join();
 }
 
 void Notifier::serve() {

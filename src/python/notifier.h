@@ -32,7 +32,7 @@ class Notifier : public RefCounted {
 
     void post(Event event);
 
-    // Both are idempotent. stop() joins the thread: call it detached.
+    // Both are idempotent; nothing starts again after stop(), which joins the thread: call it detached.
     void start();
     void stop();
 
@@ -41,8 +41,9 @@ class Notifier : public RefCounted {
 
     PyInterpreterState* const home_;
     const Ref<Channel<Event>> events_;
-    std::mutex mutex_;  // guards thread_
+    std::mutex mutex_;  // guards the next two
     std::thread thread_;
+    bool stopped_ = false;
 };
 
 }  // namespace syncyte::python

@@ -16,11 +16,16 @@ constexpr auto kLater = [](const auto& a, const auto& b) { return a.when > b.whe
 
 Supervisor::Supervisor(Crew& crew) : orders_(make_ref<Channel<Order>>()), crew_(crew) {}
 
+// Not joined under the lock: what the thread interrupts may call give().
 void Supervisor::stop() {
     orders_->close(Close::kDiscard);
-    const std::lock_guard lock(mutex_);
-    stopped_ = true;
-    if (thread_.joinable()) thread_.join();
+    std::thread ending;
+    {
+        const std::lock_guard lock(mutex_);
+        stopped_ = true;
+        ending = std::move(thread_);
+    }
+    if (ending.joinable()) ending.join();
 }
 
 void Supervisor::give(Order order) {
@@ -67,10 +72,13 @@ void Supervisor::serve() {
 }
 
 void Supervisor::keep(Order order) {
-    // Most tasks end long before their limit: their orders are dropped when they are many.
-    if (waiting_.size() >= 1024 && (waiting_.size() & (waiting_.size() - 1)) == 0) {
+    // Most tasks end long before their limit, and their orders keep what they returned: these are dropped
+    // whenever they may be as many as the others.
+    constexpr std::size_t kFew = 4;
+    if (waiting_.size() >= crowd_) {
         std::erase_if(waiting_, [](const Order& o) { return o.step == Step::kLimit && o.task->finished(); });
         std::ranges::make_heap(waiting_, kLater);
+        crowd_ = std::max(kFew, 2 * waiting_.size());
     }
     waiting_.push_back(std::move(order));
     std::ranges::push_heap(waiting_, kLater);

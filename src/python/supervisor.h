@@ -68,7 +68,8 @@ class Supervisor : public RefCounted {
 
     const Ref<Channel<Order>> orders_;
     Crew& crew_;
-    std::vector<Order> waiting_;  // a heap, the earliest first; this and the next: the thread's own
+    std::vector<Order> waiting_;  // a heap, the earliest first; this and the next two: the thread's own
+    std::size_t crowd_ = 0;       // so many orders are looked through
     std::vector<Interrupter> interrupters_;
     std::mutex mutex_;  // guards the next two
     std::thread thread_;

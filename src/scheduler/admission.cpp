@@ -96,7 +96,8 @@ void Scheduler::admit() {
         const bool displaces = last != nullptr && may_displace(first, *last);
         const bool place = std::cmp_less(running_.size(), options_.max_sequences);
         if (!place && !displaces) break;
-        if (tree_.worth_waiting(wanted(first))) {
+        if (const PrefixTree::Node* node = tree_.worth_waiting(wanted(first)); node != nullptr) {
+            lend_urgency(first, node);
             ++next;
         } else if (place && start(first)) {
             update_urgency(first);  // its own again
@@ -113,6 +114,12 @@ void Scheduler::admit() {
     }
     std::erase(waiting_, nullptr);
     for (SequencePointer& sequence : paused) waiting_.push_back(std::move(sequence));
+}
+
+// Who computes what a more urgent one waits for is as urgent, for this step.
+void Scheduler::lend_urgency(const Sequence& to_whom, const PrefixTree::Node* node) {
+    const auto owner = std::ranges::find(running_, node, [](const auto& one) { return one->node; });
+    if (owner != running_.end()) (*owner)->lent = std::min((*owner)->lent, to_whom.urgency);
 }
 
 void Scheduler::note_unplaced() {
@@ -218,6 +225,10 @@ Scheduler::SequencePointer Scheduler::pause(Sequence& sequence) {
 
 // A cell for the next token of everyone who runs, the most urgent first; the least urgent give way.
 void Scheduler::secure_cells() {
+    for (const auto& sequence : running_) {
+        update_urgency(*sequence);
+        sequence->urgency = std::min(sequence->urgency, std::exchange(sequence->lent, kNotUrgent));
+    }
     std::ranges::sort(running_, more_urgent);
     std::size_t secured = 0;
     while (secured < running_.size()) {

@@ -19,8 +19,7 @@ class EmbeddingJob final : public Request {
     using Texts = std::vector<std::vector<Token>>;
 
     // `length`: numbers of one vector. No text is empty.
-    EmbeddingJob(Texts texts, std::size_t length, Normalize normalize,
-                 std::shared_ptr<const Model> model);
+    EmbeddingJob(Texts texts, std::size_t length, Normalize normalize, std::shared_ptr<const Model> model);
     ~EmbeddingJob() override = default;
 
     [[nodiscard]] const Texts& texts() const { return texts_; }

@@ -160,8 +160,9 @@ void EngineThread::run() {
             worked = (*work)->step();
             turns.note(**work, worked, seconds_between(start, Clock::now()));
         }
+        const bool none = active.empty();  // the last was removed: nobody is going to wake this thread
         active.clear();
-        if (!worked) parker_.load()->park(Deadline::never());
+        if (!worked && !none) parker_.load()->park(Deadline::never());
     }
     finish();
 }

@@ -58,14 +58,15 @@ PrefixTree::Match PrefixTree::longest(const Wanted& wanted) const {
     return best;
 }
 
-bool PrefixTree::worth_waiting(const Wanted& wanted) const {
-    if (sharing_ == Sharing::kNo || held(wanted.hold) != nullptr) return false;
+const PrefixTree::Node* PrefixTree::worth_waiting(const Wanted& wanted) const {
+    if (sharing_ == Sharing::kNo || held(wanted.hold) != nullptr) return nullptr;
     const std::size_t now = longest(wanted).length;
-    return std::ranges::any_of(nodes_, [&](const auto& node) {
+    const auto found = std::ranges::find_if(nodes_, [&](const auto& node) {
         if (node->planned.empty() || node->salt != wanted.salt) return false;
         const std::size_t soon = common_beginning(but_last(wanted.tokens), node->planned);
         return soon >= kLeastShared && soon > now && node->tokens.size() < node->planned.size();
     });
+    return found == nodes_.end() ? nullptr : found->get();
 }
 
 PrefixTree::Node* PrefixTree::held(std::uint64_t hold) const {
@@ -301,10 +302,11 @@ bool PrefixTree::make_room(std::int32_t cells, std::int32_t headroom, NewId id, 
     if (running_cells_ + wanted > cells_) return false;
     const auto missing = [&] { return running_cells_ + kept_cells_ + wanted - cells_; };
     const auto enough = [&] { return (id == NewId::kNo || !free_ids_.empty()) && missing() <= 0; };
-    while (!enough() && evict_leaf(spared.node)) {
-    }
-    if (!enough()) trim_unneeded(spared);
-    while (!enough() && shrink_held(spared, free_ids_.empty() && id == NewId::kYes ? cells_ : missing())) {
+    const auto shrink = [&] {
+        return shrink_held(spared, free_ids_.empty() && id == NewId::kYes ? cells_ : missing());
+    };
+    // What a paused one has shared may be a leaf when that one has gone.
+    while (!enough() && (evict_leaf(spared.node) || trim_unneeded(spared) || shrink())) {
     }
     return enough();
 }

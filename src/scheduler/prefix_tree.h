@@ -67,9 +67,9 @@ class PrefixTree {
     PrefixTree(const PrefixTree&) = delete;
     PrefixTree& operator=(const PrefixTree&) = delete;
 
-    // Whether a running sequence is about to compute more of what `wanted` begins with than is there now:
-    // then waiting a few steps saves that work.
-    [[nodiscard]] bool worth_waiting(const Wanted& wanted) const;
+    // A running sequence that is about to compute more of what `wanted` begins with than is there now: then
+    // waiting a few steps saves that work. nullptr: there is none.
+    [[nodiscard]] const Node* worth_waiting(const Wanted& wanted) const;
 
     // A sequence that holds as much of what is wanted as is there, its last token left out, and has room for
     // the rest of it: one that ended there or nearly there goes on, of another the beginning is shared.

@@ -198,6 +198,8 @@ Result<void> Scheduler::forward() {
     for (const auto& sequence : running_) {
         sequence->drafted_tokens += static_cast<std::int32_t>(sequence->drafted);
         drafted_tokens_ += sequence->drafted;
+        // Others' prompts fill the steps: it rises as those do who wait for a place.
+        if (serves(*sequence) && sequence->last_step + 1 != steps_) sequence->waited += end - start;
     }
     return {};
 }

@@ -105,6 +105,7 @@ class Scheduler final : public EngineWork {
     void drop_pins();
     void update_urgency(Sequence& sequence) const;
     void admit();
+    void lend_urgency(const Sequence& to_whom, const PrefixTree::Node* node);
     void note_unplaced();
     void favour_unplaced();
     [[nodiscard]] PrefixTree::Wanted wanted(const Sequence& sequence) const;

@@ -48,8 +48,9 @@ struct Sequence {
 
     std::uint64_t arrival = 0;
     Clock::time_point waiting_since{};  // while it does not run
-    Clock::duration waited{};           // before that
+    Clock::duration waited{};           // before that, and in steps that computed nothing of it
     Urgency urgency{};                  // as of this step
+    Urgency lent = kNotUrgent;          // by whoever waits for what this one computes
 
     [[nodiscard]] const RequestOptions& options() const { return request->options(); }
     [[nodiscard]] std::size_t computed() const { return node == nullptr ? 0 : node->tokens.size(); }

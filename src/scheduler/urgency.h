@@ -24,6 +24,8 @@ struct Urgency {
     friend auto operator<=>(const Urgency&, const Urgency&) = default;
 };
 
+inline constexpr Urgency kNotUrgent{.sunk = std::numeric_limits<std::int64_t>::max()};
+
 inline Urgency urgency_of(std::int32_t priority, Clock::duration waited, Clock::time_point deadline,
                           std::uint64_t arrival) {
     return {.sunk = -(std::int64_t{priority} + waited / kAgeing), .deadline = deadline, .arrival = arrival};

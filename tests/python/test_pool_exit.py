@@ -223,3 +223,26 @@ def test_a_script_without_guard_is_explained(tmp_path: Path) -> None:
     found = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60, check=False)
     assert found.stdout == "8\n"
     assert found.stderr.rstrip().endswith('guard the script\'s main part by: if __name__ == "__main__":')
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        # A callback that is being delivered at the end of the program watches another future.
+        """
+        f1, f2 = pool.submit(time.sleep, 0.2), pool.submit(int)
+        f1.add_done_callback(lambda _: (time.sleep(0.1), f2.add_done_callback(print)))
+        """,
+        # One that comes after the pools were closed.
+        """
+        future = pool.submit(int)
+        future.result()
+        atexit.register(lambda: future.add_done_callback(print))
+        """,
+    ],
+    ids=["during", "after"],
+)
+def test_callbacks_at_the_end_of_the_program_hold_nothing_up(script: str) -> None:
+    begin = "import atexit, time\nfrom syncyte import InterpreterPool\npool = InterpreterPool(1)\n"
+    done = run(begin + textwrap.dedent(script), timeout=30)
+    assert (done.returncode, done.stderr) == (0, "")

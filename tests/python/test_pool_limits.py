@@ -5,6 +5,7 @@ import itertools
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from waiting import wait_until
@@ -81,6 +82,30 @@ def test_a_wait_of_ours_is_interrupted(pool: syncyte.InterpreterPool) -> None:
             break
     else:
         pytest.fail(f"workers were replaced: {pool.stats()}")
+
+
+@pytest.mark.parametrize("deadline", [float("inf"), float("nan"), 1e10, 1e300])
+def test_a_deadline_that_never_comes_is_none(pool: syncyte.InterpreterPool, deadline: float) -> None:
+    assert pool.options(deadline=deadline).submit(pool_tasks.identity, 5).result(30) == 5
+
+
+@pytest.mark.parametrize("deadline", [0.0, -5.0])
+def test_a_deadline_that_has_passed_ends_the_task(pool: syncyte.InterpreterPool, deadline: float) -> None:
+    with pytest.raises(TimeoutError):
+        pool.options(deadline=deadline).submit(time.sleep, 20).result(30)
+
+
+def test_a_limit_keeps_no_results(pool: syncyte.InterpreterPool) -> None:
+    limited = pool.options(timeout=3600)
+    megabytes = 10_000_000
+    before = resident()
+    for _ in range(60):
+        assert len(limited.submit(bytes, megabytes).result(30)) == megabytes
+    assert resident() - before < 30 * megabytes
+
+
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_a_deadline_counts_the_waiting_too() -> None:

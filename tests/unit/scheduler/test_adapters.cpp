@@ -70,8 +70,9 @@ class AdapterTest : public SchedulerTest {
     }
 
     static bool ended(const std::vector<Ref<Request>>& requests) {
-        return std::ranges::none_of(
-            requests, [](const auto& one) { return one->watch(Request::Until::kFinished, {}, 0) == Request::Watch::kWaits; });
+        return std::ranges::none_of(requests, [](const auto& one) {
+            return one->watch(Request::Until::kFinished, {}, 0) == Request::Watch::kWaits;
+        });
     }
     bool all_end(const std::vector<Ref<Request>>& requests, int steps) {
         for (; steps > 0 && !ended(requests); --steps) scheduler_->step();

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
+#include <filesystem>
 #include <thread>
 
 #include "fake_model.h"
@@ -123,6 +125,22 @@ TEST(EngineThread, destroys_what_is_removed_soon_and_starts_again) {
         while (!seen.expired() && Clock::now() < end) std::this_thread::yield();
         EXPECT_TRUE(seen.expired());
     }
+}
+
+TEST(EngineThread, ends_with_the_last_model) {
+    const auto threads = [] {
+        return std::ranges::distance(std::filesystem::directory_iterator("/proc/self/task"),
+                                     std::filesystem::directory_iterator());
+    };
+    const auto scheduler = make_scheduler();
+    ASSERT_TRUE(EngineThread::of_process().add(scheduler));
+    ASSERT_TRUE(ask(*scheduler, 3)->finish(Deadline::after(60)));
+    const auto before = threads();
+    EngineThread::of_process().remove(scheduler);
+    for (int i = 0; i < 10'000 && threads() >= before; ++i) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    EXPECT_EQ(threads(), before - 1);
 }
 
 TEST(EngineThread, a_removed_model_closes_what_waits_for_it) {

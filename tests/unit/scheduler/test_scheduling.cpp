@@ -54,6 +54,36 @@ TEST_F(SchedulingTest, who_waits_rises_until_nobody_passes) {
     run();
 }
 
+TEST_F(SchedulingTest, a_running_prompt_rises_while_others_fill_the_steps) {
+    make_timed({.max_sequences = 8, .context_length = 512, .cells = 4096, .rows_per_step = 64});
+    step_seconds_ = 0.1;
+    std::vector<Ref<Request>> flood;
+    int floods = 0;
+    const auto refill = [&] {
+        for (Ref<Request>& one : flood) {
+            if (!one->finish(Deadline::now())) continue;
+            const std::string text(200, static_cast<char>('a' + ++floods % 26));
+            one = submit_urgent(text + std::to_string(floods), 1, 1);
+        }
+    };
+    for (char name = 'A'; name < 'E'; ++name) flood.push_back(submit_urgent(std::string(200, name), 1, 1));
+    scheduler_->step();
+    const auto patient = submit_urgent(long_prefix() + "patient", 3, 0);
+    int steps = 0;
+    for (; !patient->finish(Deadline::now()) && steps < 1000; ++steps, refill()) scheduler_->step();
+    EXPECT_LT(steps, 200) << "one level is ten seconds, which are a hundred steps";
+
+    // Who waits for what another computes lends that one its own urgency.
+    const auto slow = submit_urgent(std::string(150, '~') + "slow", 3, 0);
+    for (int i = 0; i < 5; ++i, refill()) scheduler_->step();
+    const auto urgent = submit_urgent(std::string(150, '~') + "urgent", 3, 100);
+    for (steps = 0; !urgent->finish(Deadline::now()) && steps < 1000; ++steps, refill()) scheduler_->step();
+    EXPECT_LT(steps, 20);
+    flood.clear();
+    run();
+    EXPECT_EQ(done(slow).text, expected(std::string(150, '~') + "slow", 3));
+}
+
 TEST_F(SchedulingTest, an_urgent_request_takes_a_place_at_once) {
     make_timed(kFour);
     std::vector<Ref<Request>> running;
@@ -389,6 +419,19 @@ TEST_F(SchedulingTest, a_prefix_that_is_there_already_can_be_pinned) {
     EXPECT_EQ(scheduler_->stats().cell_use.pinned, 100);
     prefix->cancel();
     run();
+    expect_empty();
+}
+
+TEST_F(SchedulingTest, what_a_paused_one_has_shared_leaves_after_it) {
+    make_timed({.max_sequences = 1, .context_length = 200, .cells = 200, .rows_per_step = 64});
+    submit(long_prefix(), 1);
+    run();
+    const auto paused = submit_urgent(long_prefix() + "and on", 60, 0);
+    for (int i = 0; i < 20; ++i) scheduler_->step();
+    const auto urgent = submit_urgent(std::string(190, 'u'), 3, 5);
+    run();
+    EXPECT_EQ(done(urgent).text, expected(std::string(190, 'u'), 3));
+    EXPECT_EQ(done(paused).text, expected(long_prefix() + "and on", 60));
     expect_empty();
 }
 
