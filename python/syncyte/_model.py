@@ -63,8 +63,8 @@ class Model(_core.Model):
 
     A request with a ``seed`` that runs alone gives the same tokens every time, if it computes its beginning
     itself (a ``cache_salt`` of its own sees to that) on the same number of threads
-    (``set_core_budget(engine=...)`` fixes it). Beside others, behind a beginning that others have computed, or
-    on other threads its sums come in another order, and its logits differ in their last bits; those of
+    (``set_core_budget(engine=...)`` fixes it). Beside others, behind a beginning that others have computed,
+    or on other threads its sums come in another order, and its logits differ in their last bits; those of
     quantised weights, whose kernels round what they are given, by some thousandths, now and then a few
     tenths. That changes the text only where two choices were that close.
 
