@@ -75,7 +75,7 @@ class Asker:
         assert made.usage.reused_tokens < len(prompt)
         if made.finish_reason == "length":
             # The last token needs no cell of the context.
-            assert len(made.tokens) == min(int(str(options["max_tokens"])), CONTEXT - len(prompt) + 1)
+            assert len(made.tokens) == min(int(str(options["max_tokens"])), CONTEXT - len(prompt))
         else:
             assert made.finish_reason == "deadline"
             assert "deadline" in options
