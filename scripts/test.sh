@@ -33,7 +33,7 @@ run_asan_py() {
     done
     # Their order matters: the sanitizer looks for what throws exceptions when it starts.
     libraries="$(gcc-16 -print-file-name=libasan.so) $(gcc-16 -print-file-name=libstdc++.so.6)"
-    local files=(tests/python/test_{buffer,channel_ends,convert,handles,model,model_async,model_interpreters}.py
+    local files=(tests/python/test_{buffer,channel_ends,convert,handles,model,model_async,model_interpreters,model_streams}.py
         tests/python/test_{model_scheduling,sampling,session,inference_pool,pool,pool_nested,pool_recycle}.py
         tests/python/test_{on_main,queue,queue_async,shared,stdlib_queue}.py)
     [ $# -gt 0 ] && files=("$@")
