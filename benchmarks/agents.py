@@ -11,8 +11,12 @@ if TYPE_CHECKING:
 
 
 class Talk(NamedTuple):
-    """What one agent does: turns, each of so many words said, tokens answered and seconds thought."""
+    """What one agent does: turns, each of so many words said, tokens answered and seconds thought.
 
+    Its first turn begins with the system prompt.
+    """
+
+    system: str
     seed: int
     turns: int
     said: int
@@ -86,7 +90,8 @@ def converse_over_http(port: int, talk: Talk) -> int:
 
 def _turns(answer: Callable[[str], None], talk: Talk) -> int:
     for turn in range(talk.turns):
-        answer(" " + words(talk.said, talk.seed * 100 + turn))
+        said = " " + words(talk.said, talk.seed * 100 + turn)
+        answer(talk.system + said if turn == 0 else said)
         until = time.perf_counter() + talk.thought
         while time.perf_counter() < until:  # what an agent does with an answer: Python
             sum(range(100))

@@ -134,41 +134,51 @@ def turns(bench: Bench, sides: Bench, path: Path) -> None:
     processes = sides.enter(ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")))
     for options in kinds.values():
         sides.enter(syncyte.Model(path, **options))  # stays open between the rounds
+    peers = servers(bench, sides, path, count, context)
     turn = iter(range(1_000_000))
 
-    def rate(executor: Executor, agent: Callable[..., int]) -> float:
+    def rate(common: int, executor: Executor, agent: Callable[..., int]) -> float:
         seed = next(turn) * count
-        talks = [Talk(seed + index, each, said=20, tokens=24, thought=0.005) for index in range(count)]
+        system = words(common, 800_000 + seed)
+        talks = [
+            Talk(system, seed + index, each, said=20, tokens=24, thought=0.005) for index in range(count)
+        ]
         started = time.perf_counter()
         done = sum(executor.map(agent, talks))
         return done / (time.perf_counter() - started)
 
-    def ours(options: dict[str, Any]) -> float:
-        return rate(pool, partial(agents.converse, str(path), options))
-
-    peers = servers(bench, sides, path, count, context)
-    bench.compare(
-        "turns",
-        [
-            *(
-                Contestant(f"{name}, {count} interpreters", partial(ours, options), ours=True)
-                for name, options in kinds.items()
-            ),
-            *(
-                Contestant(
-                    f"{name}, {count} client processes",
-                    partial(rate, processes, partial(agents.converse_over_http, server.port)),
-                )
-                for name, server in peers.items()
-            ),
-        ],
-        title=f"{count} agents of {each} turns, 5 ms of Python between turns",
-        unit="turns/s",
-        better="higher",
-        reference=f"{STOCK}, {count} client processes",
-        rounds=5,
-        goals=[
-            Goal(f"{ours_name}, {count} interpreters", at_least=1.3, of=f"{name}, {count} client processes")
-            for ours_name, name in itertools.product(kinds, peers)
-        ],
-    )
+    work = f"{count} agents of {each} turns, 5 ms of Python between turns"
+    system = 20 if bench.quick else 300
+    for name, title, common, rounds in (
+        ("turns", f"{work}, histories of their own", 0, 5),
+        ("team_turns", f"{work}, a new system prompt of {system} tokens in common", system, 3),
+    ):
+        bench.compare(
+            name,
+            [
+                *(
+                    Contestant(
+                        f"{kind}, {count} interpreters",
+                        partial(rate, common, pool, partial(agents.converse, str(path), options)),
+                        ours=True,
+                    )
+                    for kind, options in kinds.items()
+                ),
+                *(
+                    Contestant(
+                        f"{kind}, {count} client processes",
+                        partial(rate, common, processes, partial(agents.converse_over_http, server.port)),
+                    )
+                    for kind, server in peers.items()
+                ),
+            ],
+            title=title,
+            unit="turns/s",
+            better="higher",
+            reference=f"{STOCK}, {count} client processes",
+            rounds=rounds,
+            goals=[
+                Goal(f"{ours}, {count} interpreters", at_least=1.3, of=f"{theirs}, {count} client processes")
+                for ours, theirs in itertools.product(kinds, peers)
+            ],
+        )

@@ -236,7 +236,7 @@ PyObject* model_submit(PyObject* object, PyObject* args) {
     options.prompt = std::move(*tokens);
     Result<Ref<Request>> request = model->submit(std::move(options));
     if (!request) return raise_for(object, request.error());
-    const ModuleState* state = state_of_type(Py_TYPE(object));
+    ModuleState* state = state_of_type(Py_TYPE(object));
     return state == nullptr ? nullptr : wrap_request(*state, std::move(*request));
 }
 
@@ -400,7 +400,7 @@ PyObject* model_prefix(PyObject* object, PyObject* args) {
     options.purpose = pin != 0 ? Purpose::kPinnedPrefix : Purpose::kPrefix;
     Result<Ref<Request>> request = model->submit(std::move(options));
     if (!request) return raise_for(object, request.error());
-    const ModuleState* state = state_of_type(Py_TYPE(object));
+    ModuleState* state = state_of_type(Py_TYPE(object));
     return state == nullptr ? nullptr : wrap_request(*state, std::move(*request));
 }
 
@@ -451,7 +451,7 @@ PyObject* model_embed(PyObject* object, PyObject* args) {
     if (!texts) return nullptr;
     Result<Ref<EmbeddingJob>> job = model->embed(std::move(*texts), *pooling, Normalize{normalized != 0});
     if (!job) return raise_for(object, job.error());
-    const ModuleState* state = state_of_type(Py_TYPE(object));
+    ModuleState* state = state_of_type(Py_TYPE(object));
     return state == nullptr ? nullptr : wrap_request(*state, std::move(*job));
 }
 

@@ -1,8 +1,10 @@
 #include "python/request.h"
 
+#include <cstddef>
 #include <utility>
 
 #include "python/errors.h"
+#include "python/leaving.h"
 #include "python/queue_async.h"
 #include "python/wait.h"
 #include "scheduler/embedding_job.h"
@@ -16,6 +18,7 @@ struct RequestObject {
     PyObject_HEAD Ref<Request> request;
     bool ended;  // its outcome was given out
     std::vector<TokenLogprobs> logprobs;
+    Leaver leaver;
 };
 
 RequestObject& self_of(PyObject* object) { return *reinterpret_cast<RequestObject*>(object); }
@@ -26,6 +29,13 @@ bool is_pin(const Request& request) { return request.options().purpose == Purpos
 void give_up(Request& request) {
     request.cancel();
     if (is_pin(request)) EngineThread::of_process().wake();
+}
+
+// The interpreter ends: nobody will take the rest.
+void leave(Leaver* leaver) {
+    give_up(
+        *reinterpret_cast<RequestObject*>(reinterpret_cast<char*>(leaver) - offsetof(RequestObject, leaver))
+             ->request);
 }
 
 PyObject* token_list(const std::vector<Token>& tokens) {
@@ -188,6 +198,7 @@ PyObject* request_prompt_tokens(PyObject* object, void*) {
 void request_dealloc(PyObject* object) {
     RequestObject& self = self_of(object);
     PyTypeObject* type = Py_TYPE(object);
+    remove_leaver(self.leaver);
     if (self.request && (!self.ended || is_pin(*self.request))) give_up(*self.request);
     self.request.~Ref();
     self.logprobs.~vector();
@@ -239,7 +250,7 @@ PyType_Spec spec = {
 
 }  // namespace
 
-PyObject* wrap_request(const ModuleState& state, Ref<Request> request) {
+PyObject* wrap_request(ModuleState& state, Ref<Request> request) {
     auto* type = reinterpret_cast<PyTypeObject*>(state.request_type);
     PyObject* object = type->tp_alloc(type, 0);
     if (object == nullptr) {
@@ -248,6 +259,7 @@ PyObject* wrap_request(const ModuleState& state, Ref<Request> request) {
     }
     new (&self_of(object).request) Ref<Request>(std::move(request));
     new (&self_of(object).logprobs) std::vector<TokenLogprobs>();
+    add_leaver(state, self_of(object).leaver, leave);
     return object;
 }
 

@@ -9,8 +9,9 @@
 
 namespace syncyte::python {
 
-// A new Python object for `request`; cancels it when it dies before the end. nullptr with an error set.
-PyObject* wrap_request(const ModuleState& state, Ref<Request> request);
+// A new Python object for `request`; cancels it when it dies, or its interpreter ends, before the end.
+// nullptr with an error set.
+PyObject* wrap_request(ModuleState& state, Ref<Request> request);
 
 int register_request(PyObject* module, ModuleState& state);
 

@@ -162,6 +162,34 @@ def test_interpreters_close_with_requests_running(tiny_model: Path) -> None:
     assert (done.stdout, done.returncode, done.stderr) == ("0 0 1\n", 0, "")
 
 
+def test_what_an_interpreter_leaks_is_given_up_when_it_closes(tiny_model: Path) -> None:
+    # A reference too many, as a faulty extension makes it: nothing is deallocated when the interpreter ends.
+    done = run_script(
+        """
+        import sys, time
+        from concurrent import interpreters
+        import syncyte
+        options = {"threads": 1, "context_length": 200_000, "max_sequences": 2}
+        model = syncyte.Model(sys.argv[1], **options)
+        one = interpreters.create()
+        one.exec(f'''if True:
+            import ctypes, syncyte
+            model = syncyte.Model({sys.argv[1]!r})
+            stream = model.stream("the", max_tokens=150_000, ignore_eos=True)
+            next(stream)
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(stream))''')
+        running = model._stats()["running"]
+        one.close()
+        end = time.monotonic() + 30
+        while model._stats()["running"] and time.monotonic() < end:
+            time.sleep(0.01)
+        print(running, model._stats()["running"])
+        """,
+        tiny_model,
+    )
+    assert (done.stdout, done.returncode, done.stderr) == ("1 0\n", 0, "")
+
+
 def test_a_forked_child_is_told(tiny_model: Path) -> None:
     done = run_script(
         """
