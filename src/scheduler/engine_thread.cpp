@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <map>
+#include <new>
 #include <utility>
 
 #include "base/clock.h"
@@ -13,6 +14,18 @@
 namespace syncyte {
 
 namespace {
+
+// Whoever runs out of memory ends its requests with an error, and leaves the others and the process alone.
+bool serve(EngineWork& work) {
+    try {
+        return work.step();
+    } catch (const std::bad_alloc&) {
+        work.fail_all({ErrorCode::kModel,
+                       "memory ran out: close what needs it, or open the model again with a smaller "
+                       "context_length or max_sequences"});
+        return true;
+    }
+}
 
 Error ending_error() { return {ErrorCode::kClosed, "the process is ending"}; }
 
@@ -157,7 +170,7 @@ void EngineThread::run() {
         bool worked = false;
         for (auto work = active.begin(); work != active.end() && !worked; ++work) {
             const Clock::time_point start = Clock::now();
-            worked = (*work)->step();
+            worked = serve(**work);
             turns.note(**work, worked, seconds_between(start, Clock::now()));
         }
         const bool none = active.empty();  // the last was removed: nobody is going to wake this thread

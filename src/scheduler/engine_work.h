@@ -12,7 +12,8 @@ class EngineWork {
     EngineWork(const EngineWork&) = delete;
     EngineWork& operator=(const EngineWork&) = delete;
 
-    // Engine thread: one batch step. False when there was nothing to do.
+    // Engine thread: one batch step. False when there was nothing to do. Memory runs out: std::bad_alloc,
+    // after which only fail_all() and the destructor may be called.
     virtual bool step() = 0;
     // Engine thread: ends every request, and every later one, with `error`.
     virtual void fail_all(const Error& error) = 0;

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <chrono>
 #include <filesystem>
+#include <new>
 #include <thread>
 
 #include "fake_model.h"
@@ -111,6 +112,26 @@ TEST(EngineThread, models_share_its_time_evenly_however_long_their_steps_take) {
     EXPECT_TRUE(long_one->finish(Deadline::after(60)));
     EngineThread::of_process().remove(slow);
     EngineThread::of_process().remove(quick);
+}
+
+TEST(EngineThread, one_that_runs_out_of_memory_fails_and_others_go_on) {
+    auto model = std::make_shared<FakeModel>();
+    auto cache = std::make_shared<FakeCache>();
+    cache->cells = kOptions.cells;
+    cache->before_step = []() -> Result<void> { throw std::bad_alloc(); };
+    auto context = model->make_context(std::move(cache), kOptions.rows_per_step);
+    const auto starved = std::make_shared<Scheduler>(std::move(model), std::move(context), kOptions);
+    const auto other = make_scheduler();
+    ASSERT_TRUE(EngineThread::of_process().add(starved));
+    ASSERT_TRUE(EngineThread::of_process().add(other));
+    const auto failing = ask(*starved, 3)->finish(Deadline::after(60));
+    ASSERT_FALSE(failing);
+    EXPECT_EQ(failing.error().code, ErrorCode::kModel);
+    EXPECT_FALSE(ask(*starved, 3)->finish(Deadline::after(60)));
+    EXPECT_EQ(starved->stats().running, 0);
+    EXPECT_TRUE(ask(*other, 3)->finish(Deadline::after(60)));
+    EngineThread::of_process().remove(starved);
+    EngineThread::of_process().remove(other);
 }
 
 TEST(EngineThread, destroys_what_is_removed_soon_and_starts_again) {
