@@ -1,17 +1,12 @@
-"""Many agents, one model, here and in llama-server: common beginnings, own histories, turns."""
+"""Many agents, one model, here and in llama-server: common beginnings, own histories."""
 
-import itertools
-import multiprocessing
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import syncyte
-from benchmarks import agents
-from benchmarks.agents import Talk
 from benchmarks.decoding import together
 from benchmarks.harness import Bench, Contestant, Goal
 from benchmarks.llama_server import Server
@@ -19,7 +14,6 @@ from benchmarks.models import model_with_progress
 from benchmarks.prompts import words
 from benchmarks.streams import (
     OURS,
-    SEPARATE,
     STOCK,
     TUNED,
     Stream,
@@ -35,7 +29,7 @@ def run(bench: Bench) -> None:
     path = model_with_progress("tiny" if bench.quick else "0.3b", "q4_0")
     bench.fact("model", path.name)
     bench.fact("threads", bench.threads)
-    for part in (common_prefix, histories, turns):
+    for part in (common_prefix, histories):
         with Bench(bench.name, quick=bench.quick) as sides:  # closes this part's servers before the next
             part(bench, sides, path)
 
@@ -119,66 +113,3 @@ def histories(bench: Bench, sides: Bench, path: Path) -> None:
         rounds=3,
         goals=[Goal(OURS, at_most=1.05)],
     )
-
-
-def turns(bench: Bench, sides: Bench, path: Path) -> None:
-    """Agents that talk with the model in turns and run some Python after each answer."""
-    count, each = (2, 2) if bench.quick else (16, 4)
-    context = 512
-    setup: dict[str, Any] = {"max_sequences": count, "threads": bench.threads}
-    kinds: dict[str, dict[str, Any]] = {
-        OURS: {**setup, "context_length": count * context},
-        SEPARATE: {**setup, "context_length": context, "kv_unified": False},
-    }
-    pool = sides.enter(syncyte.InterpreterPool(count))
-    processes = sides.enter(ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")))
-    for options in kinds.values():
-        sides.enter(syncyte.Model(path, **options))  # stays open between the rounds
-    peers = servers(bench, sides, path, count, context)
-    turn = iter(range(1_000_000))
-
-    def rate(common: int, executor: Executor, agent: Callable[..., int]) -> float:
-        seed = next(turn) * count
-        system = words(common, 800_000 + seed)
-        talks = [
-            Talk(system, seed + index, each, said=20, tokens=24, thought=0.005) for index in range(count)
-        ]
-        started = time.perf_counter()
-        done = sum(executor.map(agent, talks))
-        return done / (time.perf_counter() - started)
-
-    work = f"{count} agents of {each} turns, 5 ms of Python between turns"
-    system = 20 if bench.quick else 300
-    for name, title, common, rounds in (
-        ("turns", f"{work}, histories of their own", 0, 5),
-        ("team_turns", f"{work}, a new system prompt of {system} tokens in common", system, 3),
-    ):
-        bench.compare(
-            name,
-            [
-                *(
-                    Contestant(
-                        f"{kind}, {count} interpreters",
-                        partial(rate, common, pool, partial(agents.converse, str(path), options)),
-                        ours=True,
-                    )
-                    for kind, options in kinds.items()
-                ),
-                *(
-                    Contestant(
-                        f"{kind}, {count} client processes",
-                        partial(rate, common, processes, partial(agents.converse_over_http, server.port)),
-                    )
-                    for kind, server in peers.items()
-                ),
-            ],
-            title=title,
-            unit="turns/s",
-            better="higher",
-            reference=f"{STOCK}, {count} client processes",
-            rounds=rounds,
-            goals=[
-                Goal(f"{ours}, {count} interpreters", at_least=1.3, of=f"{theirs}, {count} client processes")
-                for ours, theirs in itertools.product(kinds, peers)
-            ],
-        )

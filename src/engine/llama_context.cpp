@@ -300,6 +300,8 @@ bool LlamaContext::gather(SequenceId sequence, Position from) {
         llama_memory_seq_cp(memory, arriving_, sequence, from, -1);
     }
     llama_memory_seq_rm(memory, arriving_, -1, -1);
+    constexpr std::size_t kKept = std::size_t{8} << 20;  // what a tail takes, but not a whole text
+    if (moved_.size() > kKept) std::vector<std::uint8_t>().swap(moved_);
     return restored > 0;
 }
 

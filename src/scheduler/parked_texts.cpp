@@ -7,13 +7,22 @@
 
 namespace syncyte {
 
-bool ParkedTexts::covers(std::span<const Token> tokens, std::string_view salt) {
+std::size_t ParkedTexts::covering(std::span<const Token> tokens, std::string_view salt) const {
     const auto found = std::ranges::find_if(texts_, [&](const Text& text) {
         return text.salt == salt && common_beginning(tokens, text.tokens) == tokens.size();
     });
-    if (found == texts_.end()) return false;
-    found->last_used = ++clock_;
+    return static_cast<std::size_t>(found - texts_.begin());
+}
+
+bool ParkedTexts::covers(std::span<const Token> tokens, std::string_view salt) {
+    const std::size_t found = covering(tokens, salt);
+    if (found == texts_.size()) return false;
+    texts_[found].last_used = ++clock_;
     return true;
+}
+
+bool ParkedTexts::takes(std::span<const Token> tokens, std::string_view salt) const {
+    return tokens_ + tokens.size() <= most_ || covering(tokens, salt) < texts_.size();
 }
 
 void ParkedTexts::add(Text text) {

@@ -28,6 +28,8 @@ class ParkedTexts {
 
     // Whether there is a text that begins with these tokens. It then counts as used.
     bool covers(std::span<const Token> tokens, std::string_view salt);
+    // Whether such a text is there, or can be added without another's leaving.
+    [[nodiscard]] bool takes(std::span<const Token> tokens, std::string_view salt) const;
     // Keeps a text, in place of those that it begins with.
     void add(Text text);
     // The text that has most first tokens in common with `tokens`, if at least so many, until anything is
@@ -43,6 +45,7 @@ class ParkedTexts {
     [[nodiscard]] std::size_t tokens() const { return tokens_; }
 
   private:
+    [[nodiscard]] std::size_t covering(std::span<const Token> tokens, std::string_view salt) const;
     [[nodiscard]] std::size_t index_of(std::span<const Token> tokens, std::string_view salt,
                                        std::size_t least) const;
     Text remove(std::size_t index);

@@ -42,6 +42,8 @@ class PrefixTree {
         bool pinned = false;
         bool proven = false;           // somebody has begun with it
         std::uint64_t idle_since = 0;  // step that it ended in
+        double idle_from = 0;     // rows that had been computed when it ended, as note_rows() counts them
+        std::int32_t passed = 0;  // cells that others left while it stayed where it was
     };
 
     // What a sequence begins with, and what it needs.
@@ -104,10 +106,13 @@ class PrefixTree {
 
     // For each step: takes a text out of the cache, saved, that does not run and shares no cells but with
     // what it began with itself, since attention goes past all cells in use. While several run, one that
-    // ended some steps ago; while nobody runs, one that nobody has begun with. Beside one that runs alone
-    // nothing leaves: the order of its cells stays what it would be in an empty cache, and so its logits do,
-    // to the last bit. Whether one left.
+    // ended some steps ago; while nobody runs, one that nobody has begun with, or that has been in the way of
+    // many rows. Of much that is in the way of one that runs alone a text is saved each step; then all of it
+    // leaves at once, and the cells of the one that runs move to the front: their order stays what it would
+    // be in an empty cache, and so its logits do, to the last bit. Whether anything left or was saved.
     bool tidy(std::size_t running);
+    // What a step has computed: so many rows of answers and of prompts.
+    void note_rows(std::size_t decoding, std::size_t prompt);
 
     // Gives those who run ids that follow each other, where the context wants that. What does not run leaves
     // such an id, saved.
@@ -157,6 +162,9 @@ class PrefixTree {
     void park(const Node& leaf, const Node& first);
     [[nodiscard]] static bool unproven(const Node& node);
     [[nodiscard]] const Node* idle_chain(const Node& leaf, std::uint64_t linger) const;
+    [[nodiscard]] bool in_the_way(const Node& leaf) const;
+    void leave(Node* leaf, const Node& first);
+    bool make_way();
     bool bring_back(const Wanted& wanted, const Match& match);
     [[nodiscard]] Node* oldest_leaf(const Node* spared) const;
     bool evict_leaf(const Node* spared);
@@ -178,6 +186,7 @@ class PrefixTree {
     std::int32_t kept_cells_ = 0;
     std::uint64_t clock_ = 0;
     std::uint64_t steps_ = 0;
+    double rows_ = 0;  // of answers, and prompts' for what they are worth
     std::uint64_t last_hold_ = 0;
     std::uint64_t evictions_ = 0;
 };

@@ -186,6 +186,7 @@ Result<void> Scheduler::forward() {
     pace_.note(decoding_, rows_.size() - decoding_, seconds);
     if (decoding_ == rows_.size()) cost_.note(decoding_, seconds);
     turns_.note(seconds);
+    tree_.note_rows(decoding_, rows_.size() - decoding_);
     computing_ += end - start;
     ++steps_;
     rows_done_ += rows_.size();

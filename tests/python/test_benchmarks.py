@@ -230,6 +230,7 @@ beside_llama = pytest.mark.skipif(
         pytest.param("serving", marks=beside_llama),
         pytest.param("sharing", marks=beside_llama),
         pytest.param("speculation", marks=beside_llama),
+        pytest.param("turns", marks=beside_llama),
     ],
 )
 def test_workload_runs_through(name: str, tmp_path: Path) -> None:

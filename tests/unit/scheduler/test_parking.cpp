@@ -169,6 +169,85 @@ TEST_F(ParkingTest, what_several_began_with_stays) {
     expect_empty();
 }
 
+TEST_F(ParkingTest, what_is_in_the_way_of_a_long_answer_leaves_and_the_answer_moves_to_its_place) {
+    make(kOptions);
+    const std::string history = long_prefix(300) + "!";
+    for (int turn = 0; turn < 2; ++turn) ask_again(history);
+    const std::int32_t kept = scheduler_->stats().kept_cells;
+    const std::size_t saved = cache_->saved.size();
+    EXPECT_GE(kept, 300);
+    const Ref<Request> lone = submit("lone", 100);
+    for (int i = 0; i < 35; ++i) scheduler_->step();
+    EXPECT_EQ(scheduler_->stats().kept_cells, kept) << "who comes back at once finds it";
+    EXPECT_EQ(cache_->saved.size(), saved);
+    for (int i = 0; i < 15; ++i) scheduler_->step();
+    EXPECT_EQ(scheduler_->stats().kept_cells, 0);
+    EXPECT_EQ(cache_->saved.size(), saved + 1);
+    EXPECT_EQ(cache_->gathered, 1);
+    run();
+    EXPECT_EQ(done(lone).text, expected("lone", 100));
+    EXPECT_EQ(cache_->gathered, 1);
+    const int restored = cache_->restored;
+    EXPECT_EQ(ask_again(history), 300);
+    EXPECT_EQ(cache_->restored, restored + 1);
+    expect_empty();
+}
+
+TEST_F(ParkingTest, several_in_the_way_are_saved_one_a_step_and_leave_together) {
+    SchedulerOptions options = kOptions;
+    options.cells = 2048;
+    options.max_sequences = 4;
+    make(options);
+    for (const char name : {'a', 'b'}) {
+        const std::string talk = std::string(1, name) + long_prefix(200);
+        for (int turn = 0; turn < 2; ++turn) ask_again(talk);
+    }
+    const std::int32_t kept = scheduler_->stats().kept_cells;
+    EXPECT_GE(kept, 2 * 201);
+    const std::size_t before = cache_->saved.size();
+    const Ref<Request> lone = submit("lone", 100);
+    for (std::size_t saved = before; scheduler_->stats().kept_cells > 0; saved = cache_->saved.size()) {
+        ASSERT_FALSE(lone->finish(Deadline::now()));
+        EXPECT_EQ(scheduler_->stats().kept_cells, kept);
+        scheduler_->step();
+        EXPECT_LE(cache_->saved.size(), saved + 1);
+    }
+    EXPECT_EQ(cache_->saved.size(), before + 2);
+    run();
+    EXPECT_EQ(done(lone).text, expected("lone", 100));
+    expect_empty();
+}
+
+TEST_F(ParkingTest, what_stays_behind_moves_to_the_front_when_it_goes_on_alone) {
+    make(kOptions);
+    const std::string other = "a" + long_prefix(400);
+    for (int turn = 0; turn < 2; ++turn) ask_again(other);
+    std::string talk = "b" + long_prefix(200);
+    for (int turn = 0; turn < 4; ++turn) {
+        const Ref<Request> request = submit(talk, 20);
+        run();
+        talk += done(request).text + "and ";
+    }
+    EXPECT_EQ(scheduler_->stats().parked_tokens, 404U) << "the other one, in the way of the turns";
+    EXPECT_EQ(cache_->gathered, 1);
+    EXPECT_GT(scheduler_->stats().kept_cells, 200);
+    expect_empty();
+}
+
+TEST_F(ParkingTest, nothing_leaves_for_good_for_being_in_the_way) {
+    make(kOptions);
+    for (char name = 'a'; name < 'c'; ++name) ask_again(std::string(1, name) + long_prefix(300));
+    const std::string history = long_prefix(280);
+    for (int turn = 0; turn < 2; ++turn) ask_again(history);
+    ask_again("c" + long_prefix(300));
+    EXPECT_GT(scheduler_->stats().parked_tokens, 1024U - 280) << "there is no room for another";
+    const Ref<Request> lone = submit("lone", 100);
+    run();
+    EXPECT_EQ(done(lone).text, expected("lone", 100));
+    EXPECT_GE(scheduler_->stats().kept_cells, 280);
+    expect_empty();
+}
+
 TEST_F(ParkingTest, another_salt_gets_nothing) {
     make(kOptions);
     const std::string prompt = long_prefix(400);
