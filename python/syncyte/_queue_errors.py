@@ -12,7 +12,9 @@ class QueueFull(Error, queue.Full):  # noqa: N818 - named as its base is
 
 
 class QueueShutDown(ClosedError, queue.ShutDown):  # noqa: N818
-    """The queue was shut down; for get(): and is empty."""
+    """The queue was shut down; for get(): and is empty. After put_many(), `count` says how many were put."""
+
+    count: int = 0
 
 
 QueueFull.__module__ = QueueShutDown.__module__ = "syncyte"

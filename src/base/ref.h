@@ -10,7 +10,9 @@
 namespace syncyte {
 
 // Base of everything that interpreters share. Any thread may take or drop a reference; the object is
-// deleted by whichever thread drops the last one, so a destructor must not need a particular thread.
+// deleted by whichever thread drops the last one, so a destructor must not need a particular thread. A chain
+// of objects that each hold the last reference to the next may be of any length: destructors nest a few deep,
+// then the rest waits for the outermost, which deletes it before its release() returns.
 //
 // Memory order: taking a reference needs none (the taker already holds one). Dropping releases, and the
 // last dropper acquires, so that the destructor sees every write made under any reference.
@@ -36,7 +38,7 @@ class RefCounted {
     }
 
     void release() const noexcept {
-        if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
+        if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1) destroy();
     }
 
     // For tests and statistics: stale as soon as it returns.
@@ -48,6 +50,8 @@ class RefCounted {
     virtual ~RefCounted() = default;
 
   private:
+    void destroy() const noexcept;
+
     mutable std::atomic<std::uint32_t> references_{1};
 };
 

@@ -63,10 +63,12 @@ class alignas(64) Channel final : public RefCounted {
     // Puts as many of `items`, in order, as there is room for: how many. Error: kClosed.
     Result<std::size_t> try_put_many(std::span<T> items);
 
-    Result<T> try_get();
+    // `place`, where asked for, is the item's in the sequence of items, for give_back().
+    Result<T> try_get(std::uint64_t* place = nullptr);
     Result<T> get(Deadline deadline);
-    // Appends at most `most` items to `items`: how many.
-    std::size_t try_get_many(std::vector<T>& items, std::size_t most);
+    // Appends at most `most` items to `items`, and their places to `places`: how many.
+    std::size_t try_get_many(std::vector<T>& items, std::size_t most,
+                             std::vector<std::uint64_t>* places = nullptr);
 
     // Ends all putting: waiting putters fail with kClosed, getters once nothing is left. Closing again does
     // nothing, but for kDiscard after kDrain.
@@ -108,6 +110,8 @@ class alignas(64) Channel final : public RefCounted {
     // those given back that came before it. Nothing when there is no item, or when it was discarded by
     // close().
     void give_back(Waiter<T>& waiter);
+    // The same with an item that was got, and its place. Where it was to be discarded it stays the caller's.
+    void give_back(T&& item, std::uint64_t place);
 
   private:
     struct Returned {
@@ -289,7 +293,7 @@ Result<void> Channel<T>::put(T&& item, Deadline deadline) {
 }
 
 template <class T>
-Result<T> Channel<T>::try_get() {
+Result<T> Channel<T>::try_get(std::uint64_t* place) {
     WakeList<T> wakes;
     Ring<T> emptied;
     std::uint64_t order = 0;
@@ -302,6 +306,7 @@ Result<T> Channel<T>::try_get() {
         if (ready()) putting.unlock();
     }
     Result<T> item(take(order, wakes, emptied));
+    if (place != nullptr) *place = order;
     if (putting) putting.unlock();
     getting.unlock();
     wakes.wake();
@@ -309,7 +314,8 @@ Result<T> Channel<T>::try_get() {
 }
 
 template <class T>
-std::size_t Channel<T>::try_get_many(std::vector<T>& items, std::size_t most) {
+std::size_t Channel<T>::try_get_many(std::vector<T>& items, std::size_t most,
+                                     std::vector<std::uint64_t>* places) {
     WakeList<T> wakes;
     Ring<T> emptied;
     std::uint64_t order = 0;
@@ -319,8 +325,12 @@ std::size_t Channel<T>::try_get_many(std::vector<T>& items, std::size_t most) {
         const std::lock_guard putting(put_lock_);
         most = std::min(most, size_locked());
         items.reserve(items.size() + most);
+        if (places != nullptr) places->reserve(places->size() + most);
         // Not beyond what was there: putters that refill the channel as it empties must not hold us here.
-        for (; count < most; ++count) items.push_back(take(order, wakes, emptied));
+        for (; count < most; ++count) {
+            items.push_back(take(order, wakes, emptied));
+            if (places != nullptr) places->push_back(order);
+        }
     }
     wakes.wake();
     return count;
@@ -394,21 +404,30 @@ bool Channel<T>::waits(const Waiter<T>& waiter) const {
 
 template <class T>
 void Channel<T>::give_back(Waiter<T>& waiter) {
+    if (waiter.outcome != Outcome::kDone || !waiter.item.has_value()) return;
+    give_back(std::move(*waiter.item), waiter.order);
+    waiter.item.reset();
+}
+
+template <class T>
+void Channel<T>::give_back(T&& item, std::uint64_t place) {
     WakeList<T> wakes;
     {
         const std::lock_guard getting(get_lock_);
         const std::lock_guard putting(put_lock_);
-        if (waiter.outcome != Outcome::kDone || !waiter.item.has_value() || discarded_) return;
-        if (Waiter<T>* getter = getters_.claim_first(); getter != nullptr) {
-            getter->item.emplace(std::move(*waiter.item));
-            getter->order = waiter.order;
+        if (discarded_) {
+            // close() has counted only what was in the channel then.
+            if (unfinished_ > 0) --unfinished_;
+            finish_joiners(wakes);
+        } else if (Waiter<T>* getter = getters_.claim_first(); getter != nullptr) {
+            getter->item.emplace(std::move(item));
+            getter->order = place;
             wakes.finish(*getter, Outcome::kDone);
         } else {
-            const auto place =
-                std::ranges::lower_bound(returned_, waiter.order, std::greater<>(), &Returned::order);
-            returned_.insert(place, Returned{waiter.order, std::move(*waiter.item)});
+            const auto before =
+                std::ranges::lower_bound(returned_, place, std::greater<>(), &Returned::order);
+            returned_.insert(before, Returned{place, std::move(item)});
         }
-        waiter.item.reset();
     }
     wakes.wake();
 }

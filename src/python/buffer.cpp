@@ -1,6 +1,7 @@
 #include "python/buffer.h"
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <cstring>
 #include <string>
@@ -50,6 +51,10 @@ PyObject* make(PyTypeObject* type, PyObject* args, PyObject* keywords) {
 }
 
 PyObject* wrap_or_raise(PyObject* type, std::expected<Ref<Buffer>, int> buffer, PyObject* name) {
+    if (!buffer && buffer.error() == ENODEV) {
+        return PyErr_Format(PyExc_OSError, "%R cannot be mapped: it is no regular file of a known size",
+                            name);
+    }
     if (!buffer) {
         errno = buffer.error();
         return PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, name);
@@ -83,15 +88,25 @@ PyObject* attach(PyObject* type, PyObject* args, PyObject* keywords) {
         PyErr_SetString(PyExc_ValueError, "the name of a shared memory segment holds no null character");
         return nullptr;
     }
-    return wrap_or_raise(type, Buffer::attach(text, read_only == 0), name);
+    std::expected<Ref<Buffer>, int> buffer;
+    Py_BEGIN_ALLOW_THREADS;
+    buffer = Buffer::attach(text, read_only == 0);
+    Py_END_ALLOW_THREADS;
+    return wrap_or_raise(type, std::move(buffer), name);
 }
 
 bool contents_from(PyObject* source, BufferView::Shape& shape, const ElementType*& element, Py_buffer& from) {
     if (PyObject_GetBuffer(source, &from, PyBUF_FULL_RO) < 0) return false;
     const char* format = from.format == nullptr ? "B" : from.format;
-    element = find_element_type(*format == '=' || *format == '@' ? format + 1 : format);
+    // ctypes says "<" for the machine's own order.
+    const char own = std::endian::native == std::endian::little ? '<' : '>';
+    const bool prefixed = *format == '=' || *format == '@' || *format == own;
+    element = find_element_type(prefixed ? format + 1 : format);
     if (element == nullptr || std::cmp_not_equal(element->size, from.itemsize)) {
-        PyErr_Format(PyExc_ValueError, "a SharedBuffer has no elements of format %s", format);
+        PyErr_Format(PyExc_ValueError,
+                     "a SharedBuffer has no elements of format '%s'; integers of 1 to 8 bytes, floats of 2, "
+                     "4 and 8 and bool, in the machine's byte order, are what it has",
+                     format);
     } else if (from.ndim > BufferView::kMaxDimensions) {
         PyErr_Format(PyExc_ValueError, "a SharedBuffer has at most %d dimensions",
                      BufferView::kMaxDimensions);
@@ -302,6 +317,21 @@ PyObject* to_list(PyObject* self, PyObject* /*unused*/) {
 
 // DLPack.
 
+// A pair of ints, or None, which leaves them.
+bool read_pair(PyObject* object, const char* name, int& first, int& second) {
+    if (object == Py_None) return true;
+    const bool pair = PyTuple_Check(object) != 0 && PyTuple_GET_SIZE(object) == 2 &&
+                      PyLong_Check(PyTuple_GET_ITEM(object, 0)) != 0 &&
+                      PyLong_Check(PyTuple_GET_ITEM(object, 1)) != 0;
+    if (!pair) {
+        PyErr_Format(PyExc_TypeError, "%s must be a tuple of two ints or None, not %R", name, object);
+        return false;
+    }
+    first = PyLong_AsInt(PyTuple_GET_ITEM(object, 0));
+    if (first != -1 || PyErr_Occurred() == nullptr) second = PyLong_AsInt(PyTuple_GET_ITEM(object, 1));
+    return PyErr_Occurred() == nullptr;
+}
+
 PyObject* dlpack(PyObject* self, PyObject* args, PyObject* keywords) {
     static const char* const names[] = {"stream", "max_version", "dl_device", "copy", nullptr};
     PyObject* stream = Py_None;
@@ -316,8 +346,8 @@ PyObject* dlpack(PyObject* self, PyObject* args, PyObject* keywords) {
     int minor = 0;
     int device_type = dlpack::kCpu;
     int device_id = 0;
-    if (max_version != Py_None && !PyArg_ParseTuple(max_version, "ii", &major, &minor)) return nullptr;
-    if (device != Py_None && !PyArg_ParseTuple(device, "ii", &device_type, &device_id)) return nullptr;
+    if (!read_pair(max_version, "max_version", major, minor)) return nullptr;
+    if (!read_pair(device, "dl_device", device_type, device_id)) return nullptr;
     if (device_type != dlpack::kCpu) {
         PyErr_SetString(PyExc_BufferError, "a SharedBuffer is in the memory of the CPU");
         return nullptr;

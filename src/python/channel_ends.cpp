@@ -123,16 +123,24 @@ PyObject* send_object(PyObject* self, PyObject* item, Deadline deadline, Late la
     return nullptr;
 }
 
-Transfer receive(PyObject* self, ModuleState& state, Deadline deadline, Value& value) {
+// `object` is what was received; on failure nothing, with a Python error set where that is kRaised.
+Transfer receive(PyObject* self, ModuleState& state, Deadline deadline, PyObject*& object) {
     const Ref<EndCore> core = open_core(self, state);
-    return core ? get_value(core->line()->values(), value, deadline) : Transfer::kRaised;
+    if (!core) return Transfer::kRaised;
+    Values& values = core->line()->values();
+    Value value;
+    std::uint64_t place = 0;
+    const Transfer outcome = get_value(values, value, place, deadline);
+    if (outcome != Transfer::kDone) return outcome;
+    object = received(state, values, value, place);
+    return object == nullptr ? Transfer::kRaised : Transfer::kDone;
 }
 
 PyObject* receive_object(PyObject* self, Deadline deadline, Late late) {
     ModuleState& state = state_behind(self);
-    Value value;
-    switch (receive(self, state, deadline, value)) {
-        case Transfer::kDone: return from_value(state, value);
+    PyObject* object = nullptr;
+    switch (receive(self, state, deadline, object)) {
+        case Transfer::kDone: return object;
         case Transfer::kClosed: return raise_channel_closed(state, "no sender is left");
         case Transfer::kTimedOut:
             if (late == Late::kQueueError) return raise_queue_empty(state);
@@ -169,9 +177,9 @@ PyObject* recv_nowait(PyObject* self, PyObject* /*unused*/) {
 
 PyObject* next(PyObject* self) {
     ModuleState& state = state_behind(self);
-    Value value;
-    return receive(self, state, Deadline::never(), value) == Transfer::kDone ? from_value(state, value)
-                                                                             : nullptr;
+    PyObject* object = nullptr;
+    receive(self, state, Deadline::never(), object);  // without senders: the iteration ends
+    return object;
 }
 
 PyObject* arecv(PyObject* self, PyObject* /*unused*/) { return call_aio(state_behind(self), "aget", self); }

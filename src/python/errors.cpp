@@ -58,6 +58,14 @@ PyObject* raise_error(const ModuleState& state, const Error& error) {
     return nullptr;
 }
 
+void add_note(const std::string& text) {
+    PyObject* error = PyErr_GetRaisedException();
+    PyObject* none = PyObject_CallMethod(error, "add_note", "s", text.c_str());
+    Py_XDECREF(none);
+    PyErr_Clear();
+    PyErr_SetRaisedException(error);
+}
+
 int register_errors(PyObject* module, ModuleState& state) {
     if (add_exception(module, state.error, "syncyte.Error", "Base of syncyte's own exceptions.",
                       PyExc_Exception) < 0 ||

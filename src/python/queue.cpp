@@ -49,9 +49,11 @@ PyObject* get_failure(ModuleState& state, Transfer outcome) {
 
 PyObject* get_object(PyObject* self, Deadline deadline) {
     ModuleState& state = state_behind(self);
+    Values& values = core_of(self).values();
     Value value;
-    const Transfer outcome = get_value(core_of(self).values(), value, deadline);
-    return outcome == Transfer::kDone ? from_value(state, value) : get_failure(state, outcome);
+    std::uint64_t place = 0;
+    const Transfer outcome = get_value(values, value, place, deadline);
+    return outcome == Transfer::kDone ? received(state, values, value, place) : get_failure(state, outcome);
 }
 
 PyObject* put(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
@@ -88,13 +90,13 @@ PyObject* put_many(PyObject* self, PyObject* const* args, Py_ssize_t count, PyOb
     if (!to_values(state, slots[0], core.pickling(), values)) return nullptr;
     std::size_t done = 0;
     const Transfer outcome = put_values(core.values(), values, *deadline, done);
-    if (outcome != Transfer::kTimedOut) return put_outcome(state, outcome);
-    PyObject* full = queue_full_type(state);
-    const Reference error = Reference::adopt(full == nullptr ? nullptr : PyObject_CallNoArgs(full));
+    PyObject* none = put_outcome(state, outcome);
+    if (none != nullptr) return none;
+    // Whatever ended it, a signal handler's exception included.
+    PyObject* error = PyErr_GetRaisedException();
     const Reference number = Reference::adopt(PyLong_FromSize_t(done));
-    if (error && number && PyObject_SetAttrString(error.get(), "count", number.get()) == 0) {
-        PyErr_SetObject(full, error.get());
-    }
+    if (!number || PyObject_SetAttrString(error, "count", number.get()) < 0) PyErr_Clear();
+    PyErr_SetRaisedException(error);
     return nullptr;
 }
 
@@ -111,17 +113,22 @@ PyObject* get_many(PyObject* self, PyObject* const* args, Py_ssize_t count, PyOb
     const auto deadline = deadline_of(slots[1], slots[2]);
     if (!deadline) return nullptr;
     ModuleState& state = state_behind(self);
+    Values& channel = core_of(self).values();
     std::vector<Value> values;
-    const Transfer outcome =
-        get_values(core_of(self).values(), values, static_cast<std::size_t>(most), *deadline);
-    return outcome == Transfer::kDone ? received_list(state, values) : get_failure(state, outcome);
+    std::vector<std::uint64_t> places;
+    const Transfer outcome = get_values(channel, values, places, static_cast<std::size_t>(most), *deadline);
+    return outcome == Transfer::kDone ? received_list(state, channel, values, places)
+                                      : get_failure(state, outcome);
 }
 
 PyObject* next(PyObject* self) {
     ModuleState& state = state_behind(self);
+    Values& values = core_of(self).values();
     Value value;
-    const Transfer outcome = get_value(core_of(self).values(), value, Deadline::never());
-    return outcome == Transfer::kDone ? from_value(state, value) : nullptr;  // closed: the iteration ends
+    std::uint64_t place = 0;
+    const Transfer outcome = get_value(values, value, place, Deadline::never());
+    // Closed: the iteration ends.
+    return outcome == Transfer::kDone ? received(state, values, value, place) : nullptr;
 }
 
 PyObject* qsize(PyObject* self, PyObject* /*unused*/) {
@@ -210,7 +217,7 @@ PyMethodDef methods[] = {
      "put_many($self, /, items, block=True, timeout=None)\n--\n\n"
      "Puts every one of items, in order, others' items possibly in between. All are converted before the "
      "first\n"
-     "is put. When the time is over raises QueueFull, whose `count` says how many were put."},
+     "is put. What it raises later, QueueFull when the time is over, has a `count`: how many were put."},
     {"get", fast(get), kFast,
      "get($self, /, block=True, timeout=None)\n--\n\n"
      "Removes and returns the item that was put first.\n\n"

@@ -4,6 +4,7 @@
 #include <Python.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <vector>
 
 #include "python/queue_core.h"
@@ -26,11 +27,13 @@ bool to_values(ModuleState& state, PyObject* items, Pickling pickling, std::vect
 // Puts all of `values`, waiting for room as needed. `count` says how many were put, also on failure.
 Transfer put_values(Values& channel, std::vector<Value>& values, Deadline deadline, std::size_t& count);
 
-// At least one and at most `most` values, waiting for the first.
-Transfer get_values(Values& channel, std::vector<Value>& values, std::size_t most, Deadline deadline);
+// At least one and at most `most` values and their places, waiting for the first.
+Transfer get_values(Values& channel, std::vector<Value>& values, std::vector<std::uint64_t>& places,
+                    std::size_t most, Deadline deadline);
 
-// A list of what `values` stand for.
-PyObject* received_list(ModuleState& state, const std::vector<Value>& values);
+// A list of what `values` stand for. As received(); on failure all others have their places again.
+PyObject* received_list(ModuleState& state, Values& channel, std::vector<Value>& values,
+                        const std::vector<std::uint64_t>& places);
 
 // Calls syncyte._aio.name(object) or name(object, argument).
 PyObject* call_aio(ModuleState& state, const char* name, PyObject* object, PyObject* argument = nullptr);

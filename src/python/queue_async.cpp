@@ -8,6 +8,7 @@
 #include "python/leaving.h"
 #include "python/queue.h"
 #include "python/reference.h"
+#include "python/transfer.h"
 
 namespace syncyte::python {
 
@@ -163,7 +164,9 @@ PyObject* result(PyObject* self, PyObject* /*unused*/) {
     if (pending->waiter.outcome == Outcome::kClosed) {
         raise_closed(state, *pending);
     } else {
-        outcome = pending->side == Side::kPut ? Py_NewRef(Py_None) : from_value(state, *pending->waiter.item);
+        Waiter<Value>& waiter = pending->waiter;
+        outcome = pending->side == Side::kPut ? Py_NewRef(Py_None)
+                                              : received(state, pending->channel, *waiter.item, waiter.order);
     }
     delete pending;
     return outcome;

@@ -8,6 +8,7 @@
 #include "python/channel_ends.h"
 #include "python/queue.h"
 #include "python/reference.h"
+#include "python/transfer.h"
 #include "python/wait.h"
 
 namespace syncyte::python {
@@ -62,7 +63,8 @@ PyObject* select_once(ModuleState& state, Sources& sources, Deadline deadline) {
         sources.drop(index);
         return nullptr;
     }
-    const Reference item = Reference::adopt(from_value(state, *waiter->item));
+    const Reference item =
+        Reference::adopt(received(state, *sources.channels[index], *waiter->item, waiter->order));
     return item ? PyTuple_Pack(2, sources.objects[index], item.get()) : nullptr;
 }
 

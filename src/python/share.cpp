@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "python/buffer.h"
+#include "python/errors.h"
 #include "python/memo.h"
 #include "python/reference.h"
 #include "python/shared.h"
@@ -22,6 +23,44 @@ struct RecordType {
     Reference fields;  // tuple of str
     bool named_tuple;
 };
+
+bool has_attribute(PyObject* object, const char* name) {
+    PyObject* found = nullptr;
+    const int there = PyObject_GetOptionalAttrString(object, name, &found);
+    Py_XDECREF(found);
+    return there > 0;
+}
+
+bool is_enum(PyTypeObject* type) { return has_attribute(reinterpret_cast<PyObject*>(type), "_member_map_"); }
+
+// Whether it is one number with the buffer protocol, as numpy's are: hashable, where arrays are not.
+bool is_scalar(PyObject* object) {
+    if (PyMemoryView_Check(object) != 0 || Py_TYPE(object)->tp_hash == PyObject_HashNotImplemented)
+        return false;
+    Py_buffer view;
+    if (PyObject_GetBuffer(object, &view, PyBUF_FULL_RO) < 0) {
+        PyErr_Clear();
+        return false;
+    }
+    const bool scalar = view.ndim == 0;
+    PyBuffer_Release(&view);
+    return scalar;
+}
+
+// Whether object.__new__() makes instances: not so where a base written in C holds something of its own.
+bool made_of_fields(PyTypeObject* type) {
+    while (PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE) != 0) type = type->tp_base;
+    return type->tp_new == PyBaseObject_Type.tp_new;
+}
+
+// Whether a named tuple is more than its fields.
+bool has_more(PyObject* object, Py_ssize_t fields) {
+    if (PyTuple_GET_SIZE(object) != fields) return true;
+    PyObject* found = nullptr;
+    if (PyObject_GetOptionalAttrString(object, "__dict__", &found) <= 0) return PyErr_Occurred() != nullptr;
+    const Reference dict = Reference::adopt(found);
+    return PyDict_Check(found) == 0 || PyDict_GET_SIZE(found) > 0;
+}
 
 class Sharer {
   public:
@@ -51,7 +90,7 @@ class Sharer {
     const RecordType* record_type(PyTypeObject* type);
     Slot text(PyObject* object);
     bool changed(PyObject* object);
-    bool refuse(PyObject* object);
+    bool refuse(PyObject* object, const char* hint = "");
     void step(const std::string& text);
     bool at_key(PyObject* key);
     void name_place();
@@ -256,9 +295,10 @@ bool Sharer::add_other(PyObject* object, Slot& slot, int depth) {
     if (const RecordType* type = record_type(Py_TYPE(object))) return add_record(object, *type, slot, depth);
     if (PyErr_Occurred() != nullptr) return false;
     if (PyObject_CheckBuffer(object) != 0 && !PyBytes_Check(object) && !PyByteArray_Check(object)) {
+        if (is_scalar(object)) return refuse(object, " (share its .item())");
         return add_buffer(object, slot);
     }
-    return refuse(object);
+    return refuse(object, is_enum(Py_TYPE(object)) ? " (share its .value)" : "");
 }
 
 bool Sharer::add_record(PyObject* object, const RecordType& type, Slot& slot, int depth) {
@@ -266,6 +306,9 @@ bool Sharer::add_record(PyObject* object, const RecordType& type, Slot& slot, in
     const Reference fields = Reference::share(type.fields.get());
     const bool named_tuple = type.named_tuple;
     const Py_ssize_t count = PyTuple_GET_SIZE(fields.get());
+    if (named_tuple && has_more(object, count)) {
+        return PyErr_Occurred() == nullptr && refuse(object, " (this one is more than its fields)");
+    }
     slot = builder_.slots(named_tuple ? NodeKind::kNamedTuple : NodeKind::kRecord,
                           static_cast<std::size_t>(count), type.slot);
     for (Py_ssize_t i = 0; i < count; ++i) {
@@ -306,11 +349,12 @@ Reference fields_of(PyTypeObject* type, bool& named_tuple) {
     if (named_tuple) {
         if (PyObject_GetOptionalAttrString(object, "_fields", &found) <= 0) return {};
         Reference fields = Reference::adopt(found);
-        if (PyTuple_CheckExact(found) == 0) return {};
+        if (PyTuple_CheckExact(found) == 0 || !has_attribute(object, "_make")) return {};
         return fields;
     }
     if (PyObject_GetOptionalAttrString(object, "__dataclass_fields__", &found) <= 0) return {};
     Py_DECREF(found);
+    if (!made_of_fields(type) || is_enum(type)) return {};
     const Reference module = Reference::adopt(PyImport_ImportModule("dataclasses"));
     if (!module) return {};
     const Reference all = Reference::adopt(PyObject_CallMethod(module.get(), "fields", "O", object));
@@ -356,12 +400,12 @@ bool Sharer::changed(PyObject* object) {
     return false;
 }
 
-bool Sharer::refuse(PyObject* object) {
+bool Sharer::refuse(PyObject* object, const char* hint) {
     PyErr_Format(PyExc_TypeError,
-                 "a %N cannot be shared; None, bool, int, float, complex, str, bytes, tuple, list, dict, "
+                 "a %N cannot be shared%s; None, bool, int, float, complex, str, bytes, tuple, list, dict, "
                  "set, frozenset "
                  "(these types exactly), dataclasses, namedtuples, arrays and syncyte's own objects can",
-                 Py_TYPE(object));
+                 Py_TYPE(object), hint);
     return false;
 }
 
@@ -385,13 +429,7 @@ bool Sharer::at_key(PyObject* key) {
 }
 
 void Sharer::name_place() {
-    if (path_.empty()) return;
-    PyObject* error = PyErr_GetRaisedException();
-    const Reference note = Reference::adopt(PyUnicode_FromFormat("while sharing value%s", path_.c_str()));
-    const Reference added =
-        note ? Reference::adopt(PyObject_CallMethod(error, "add_note", "O", note.get())) : Reference();
-    PyErr_Clear();
-    PyErr_SetRaisedException(error);
+    if (!path_.empty()) add_note("while sharing value" + path_);
 }
 
 PyObject* Sharer::run(PyObject* object) {

@@ -74,4 +74,13 @@ int register_shared_record(PyObject* module, ModuleState& state);
 // share() and the members all types have; before the others.
 int register_shared(PyObject* module, ModuleState& state);
 
+// A tp_hash whose elements' hashes may lead to it again: a chain too long for the stack is a RecursionError.
+template <Py_hash_t (*hash)(PyObject*)>
+Py_hash_t within_recursion(PyObject* self) {
+    if (Py_EnterRecursiveCall(" while hashing a shared object") != 0) return -1;
+    const Py_hash_t result = hash(self);
+    Py_LeaveRecursiveCall();
+    return result;
+}
+
 }  // namespace syncyte::python

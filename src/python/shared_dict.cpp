@@ -125,7 +125,7 @@ PyType_Slot slots[] = {
     {Py_tp_methods, methods},
     {Py_tp_iter, reinterpret_cast<void*>(iter)},
     {Py_tp_richcompare, reinterpret_cast<void*>(compare)},
-    {Py_tp_hash, reinterpret_cast<void*>(hash)},
+    {Py_tp_hash, reinterpret_cast<void*>(within_recursion<hash>)},
     {Py_sq_contains, reinterpret_cast<void*>(contains)},
     {Py_mp_length, reinterpret_cast<void*>(length)},
     {Py_mp_subscript, reinterpret_cast<void*>(subscript)},

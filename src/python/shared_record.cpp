@@ -129,7 +129,7 @@ PyType_Slot slots[] = {
     {Py_tp_methods, methods},
     {Py_tp_getattro, reinterpret_cast<void*>(attribute)},
     {Py_tp_richcompare, reinterpret_cast<void*>(compare)},
-    {Py_tp_hash, reinterpret_cast<void*>(hash)},
+    {Py_tp_hash, reinterpret_cast<void*>(within_recursion<hash>)},
     {0, nullptr},
 };
 

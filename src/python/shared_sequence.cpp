@@ -144,13 +144,14 @@ PyMethodDef methods[] = {
     {},
 };
 
-#define SYNCYTE_SEQUENCE_SLOTS                                                                              \
-    {Py_tp_methods, methods}, {Py_tp_iter, reinterpret_cast<void*>(iter)},                                  \
-        {Py_tp_richcompare, reinterpret_cast<void*>(compare)}, {Py_tp_hash, reinterpret_cast<void*>(hash)}, \
-        {Py_sq_length, reinterpret_cast<void*>(length)}, {Py_sq_item, reinterpret_cast<void*>(item)},       \
-        {Py_sq_contains, reinterpret_cast<void*>(contains)},                                                \
-        {Py_mp_length, reinterpret_cast<void*>(length)}, {                                                  \
-        Py_mp_subscript, reinterpret_cast<void*>(subscript)                                                 \
+#define SYNCYTE_SEQUENCE_SLOTS                                                                        \
+    {Py_tp_methods, methods}, {Py_tp_iter, reinterpret_cast<void*>(iter)},                            \
+        {Py_tp_richcompare, reinterpret_cast<void*>(compare)},                                        \
+        {Py_tp_hash, reinterpret_cast<void*>(within_recursion<hash>)},                                \
+        {Py_sq_length, reinterpret_cast<void*>(length)}, {Py_sq_item, reinterpret_cast<void*>(item)}, \
+        {Py_sq_contains, reinterpret_cast<void*>(contains)},                                          \
+        {Py_mp_length, reinterpret_cast<void*>(length)}, {                                            \
+        Py_mp_subscript, reinterpret_cast<void*>(subscript)                                           \
     }
 
 PyType_Slot list_slots[] = {

@@ -92,7 +92,7 @@ PyType_Slot slots[] = {
     {Py_tp_methods, methods},
     {Py_tp_iter, reinterpret_cast<void*>(iter)},
     {Py_tp_richcompare, reinterpret_cast<void*>(compare)},
-    {Py_tp_hash, reinterpret_cast<void*>(hash)},
+    {Py_tp_hash, reinterpret_cast<void*>(within_recursion<hash>)},
     {Py_sq_length, reinterpret_cast<void*>(length)},
     {Py_sq_contains, reinterpret_cast<void*>(contains)},
     {Py_nb_and, reinterpret_cast<void*>(combine<PyNumber_And>)},

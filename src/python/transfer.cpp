@@ -24,6 +24,14 @@ PyObject* lazy_type(PyObject*& member, const char* module_name, const char* name
     return type;
 }
 
+// Whether the exception that is set tells of the receiver, and not of the value.
+bool may_succeed_later(const Value& value) {
+    const auto* attachments = value.attachments();
+    if (attachments != nullptr && attachments->pickled_count > 0) return false;
+    return PyErr_ExceptionMatches(PyExc_MemoryError) != 0 ||
+           PyErr_ExceptionMatches(PyExc_RecursionError) != 0;
+}
+
 PyObject* raise_type(PyObject* type) {
     if (type != nullptr) PyErr_SetNone(type);
     return nullptr;
@@ -54,9 +62,9 @@ Transfer put_value(Values& values, Value& value, Deadline deadline) {
     return Transfer::kClosed;
 }
 
-Transfer get_value(Values& values, Value& value, Deadline deadline) {
+Transfer get_value(Values& values, Value& value, std::uint64_t& place, Deadline deadline) {
     if (deadline.is_now()) {
-        auto got = values.try_get();
+        auto got = values.try_get(&place);
         if (!got) return got.error().code == ErrorCode::kClosed ? Transfer::kClosed : Transfer::kTimedOut;
         value = std::move(*got);
         return Transfer::kDone;
@@ -79,7 +87,14 @@ Transfer get_value(Values& values, Value& value, Deadline deadline) {
     }
     if (waiter.outcome != Outcome::kDone) return Transfer::kClosed;
     value = std::move(*waiter.item);
+    place = waiter.order;
     return Transfer::kDone;
+}
+
+PyObject* received(ModuleState& state, Values& values, Value& value, std::uint64_t place) {
+    PyObject* object = from_value(state, value);
+    if (object == nullptr && may_succeed_later(value)) values.give_back(std::move(value), place);
+    return object;
 }
 
 PyObject* queue_full_type(ModuleState& state) {

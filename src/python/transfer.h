@@ -20,7 +20,13 @@ enum class Transfer : std::uint8_t {
 
 // Attached; detach while they wait. `value` is moved from only when done.
 Transfer put_value(Values& values, Value& value, Deadline deadline);
-Transfer get_value(Values& values, Value& value, Deadline deadline);
+// `place` is the value's in the channel, for received().
+Transfer get_value(Values& values, Value& value, std::uint64_t& place, Deadline deadline);
+
+// The object that a value stands for which was got. nullptr with a Python error set: the value is lost to
+// what its own pickle raised; one for which only memory or stack was short has its place in the channel
+// again.
+PyObject* received(ModuleState& state, Values& values, Value& value, std::uint64_t place);
 
 // The exceptions of the public API. Their bases in the standard library are imported when first needed,
 // because importing `queue` costs an interpreter 5 ms. Each sets the exception and returns nullptr.

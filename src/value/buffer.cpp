@@ -74,7 +74,7 @@ std::expected<Ref<Buffer>, int> Buffer::open(const char* path) {
 
 std::expected<Ref<Buffer>, int> Buffer::attach(const std::string& name, bool writable) {
     const std::string full = name.starts_with('/') ? name : "/" + name;
-    const Descriptor file{shm_open(full.c_str(), writable ? O_RDWR : O_RDONLY, 0)};
+    const Descriptor file{shm_open(full.c_str(), (writable ? O_RDWR : O_RDONLY) | O_NONBLOCK, 0)};
     if (file.number < 0) return std::unexpected(errno);
     return map(file.number, writable);
 }
@@ -86,6 +86,9 @@ std::expected<Ref<Buffer>, int> Buffer::map(int file, bool writable) {
     if (!S_ISREG(status.st_mode)) return std::unexpected(ENODEV);
     const auto size = static_cast<std::size_t>(status.st_size);
     const std::int64_t writers = writable ? 0 : kFrozen;
+    // Files of /proc have no size, but contents.
+    char first = 0;
+    if (size == 0 && pread(file, &first, 1, 0) > 0) return std::unexpected(ENODEV);
     if (size == 0) return Ref<Buffer>::adopt(new Buffer(nothing, 0, Origin::kMapping, writers));
     void* memory = mmap(nullptr, size, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, file, 0);
     if (memory == MAP_FAILED) return std::unexpected(errno);

@@ -1,8 +1,10 @@
 """SharedBuffer: the same bytes everywhere, views without copies, freed with the last of them."""
 
 import array
+import ctypes
 import gc
 import mmap
+import os
 import pickle
 from concurrent import interpreters
 from multiprocessing import shared_memory
@@ -284,3 +286,33 @@ def test_handing_over_a_large_buffer_copies_nothing() -> None:
     assert _core.Message(buffer).nbytes < 64
     with pytest.raises(syncyte.Error):
         _core._restore_handle(1, 1, "x")
+
+
+@pytest.mark.parametrize("argument", [5, [1, 0], (1,), ("1", "0"), (1, 0, 0)])
+def test_dlpack_names_a_wrong_argument(argument: Any) -> None:
+    for name in ("max_version", "dl_device"):
+        with pytest.raises(TypeError, match=name):
+            SharedBuffer(8).__dlpack__(**{name: argument})
+
+
+def test_what_cannot_be_mapped_is_refused(tmp_path: Path) -> None:
+    name = f"syncyte-test-{os.getpid()}"
+    fifo = Path("/dev/shm", name)
+    os.mkfifo(fifo)
+    try:
+        for read_only in (True, False):
+            with pytest.raises(OSError, match="cannot be mapped"):
+                SharedBuffer.attach(name, readonly=read_only)
+        with pytest.raises(OSError, match="cannot be mapped"):
+            SharedBuffer.open(fifo)
+    finally:
+        fifo.unlink()
+    with pytest.raises(OSError, match="cannot be mapped"):
+        SharedBuffer.open("/proc/self/maps")
+    (tmp_path / "empty").touch()
+    assert SharedBuffer.open(tmp_path / "empty").nbytes == 0
+
+
+@pytest.mark.parametrize("kind", [ctypes.c_ubyte, ctypes.c_int, ctypes.c_long, ctypes.c_float])
+def test_arrays_of_ctypes_are_copied(kind: Any) -> None:
+    assert SharedBuffer.from_buffer((kind * 3)(1, 2, 3)).tolist() == [1, 2, 3]

@@ -422,3 +422,86 @@ def test_a_thousand_blocked_getters_cost_no_time():
     for thread in threads:
         thread.join(SOON)
     assert found
+
+
+class Unloadable:
+    def __reduce__(self):
+        return int, ("no number",)
+
+
+def test_one_that_cannot_be_loaded_takes_no_other_with_it() -> None:
+    q: syncyte.Queue = syncyte.Queue()
+    q.put_many(["first", Unloadable(), "second", Unloadable(), "third"])
+    for left in (4, 3):
+        with pytest.raises(ValueError, match="no number"):
+            q.get_many(10)
+        assert q.qsize() == left
+    assert q.get_many(10) == ["first", "second", "third"]
+
+
+def test_a_message_stays_when_the_stack_is_too_short_for_it() -> None:
+    deep: list = []
+    for _ in range(998):
+        deep = [deep]
+    receiver, sender = syncyte.create_channel()
+    q: syncyte.Queue = syncyte.Queue()
+    q.put_many([deep, "next"])
+    sender.send(deep)
+    found: list[type] = []
+
+    def get() -> None:
+        for take in (q.get, receiver.recv, lambda: syncyte.select([q]), lambda: q.get_many(5)):
+            try:
+                take()
+            except RecursionError as error:
+                found.append(type(error))
+
+    before = threading.stack_size(64 * 1024)
+    try:
+        thread = threading.Thread(target=get)
+        thread.start()
+        thread.join()
+    finally:
+        threading.stack_size(before)
+    assert found == [RecursionError] * 4
+    assert q.get() == receiver.recv() == deep
+    assert q.get() == "next"
+
+
+def test_put_many_says_which_item_and_how_many() -> None:
+    q: syncyte.Queue = syncyte.Queue(2, pickle=False)
+    with pytest.raises(TypeError) as refused:
+        q.put_many(["a", [object()]])
+    assert refused.value.__notes__ == ["while converting item 1 of items"]
+    threading.Timer(0.05, q.shutdown).start()
+    with pytest.raises(syncyte.QueueShutDown) as ended:
+        q.put_many(range(10))
+    assert ended.value.count == q.qsize() == 2
+
+
+@pytest.mark.parametrize("kind", ["queues", "channels", "shared objects"])
+def test_chains_of_handles_may_be_long(kind: str) -> None:
+    def build() -> object:
+        chain: object = None
+        for _ in range(20_000):
+            if kind == "queues":
+                q: syncyte.Queue = syncyte.Queue()
+                q.put(chain)
+                chain = q
+            elif kind == "channels":
+                receiver, sender = syncyte.create_channel()
+                sender.send(chain)
+                chain = receiver
+            else:
+                chain = syncyte.share({"previous": chain})
+        return chain
+
+    chain = [build()]
+    before = threading.stack_size(64 * 1024)
+    try:
+        thread = threading.Thread(target=chain.clear)
+        thread.start()
+        thread.join()
+    finally:
+        threading.stack_size(before)
+    assert not chain

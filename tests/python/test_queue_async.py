@@ -239,3 +239,19 @@ def test_outside_a_loop():
         q.aget().send(None)
     q.put(1)
     assert q.get() == 1
+
+
+def test_what_comes_back_after_all_was_dropped_keeps_nobody_waiting() -> None:
+    q: syncyte.Queue = syncyte.Queue()
+
+    async def main() -> None:
+        task = asyncio.ensure_future(q.aget())
+        await asyncio.sleep(0.01)
+        q.put(1)  # handed to the task
+        q.shutdown(immediate=True)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(main())
+    assert (q.qsize(), q.unfinished_tasks) == (0, 0)
+    q.join()

@@ -4,6 +4,7 @@ import array
 import collections
 import copy
 import dataclasses
+import enum
 import pickle
 import sys
 from collections import OrderedDict
@@ -418,3 +419,64 @@ def test_memory_is_freed_and_references_return() -> None:
 def test_public_names() -> None:
     assert syncyte.share is share
     assert "SharedBuffer" in dir(syncyte)
+
+
+@dataclasses.dataclass
+class DictToo(dict):  # type: ignore[type-arg]
+    field: int = 1
+
+
+@dataclasses.dataclass
+class ErrorToo(Exception):  # noqa: N818
+    field: int = 1
+
+
+class Planet(enum.Enum):
+    EARTH = 1
+
+
+class Fields(tuple):  # type: ignore[type-arg]
+    _fields = ("x", "y")
+
+
+class MorePoint(Point):
+    pass
+
+
+def more_point() -> MorePoint:
+    point = MorePoint(1, 2)
+    point.extra = 3
+    return point
+
+
+@pytest.mark.parametrize(
+    "thing",
+    [
+        DictToo(),
+        ErrorToo(),
+        Planet.EARTH,
+        Fields((1,)),
+        Fields((1, 2)),
+        more_point(),
+        np.int64(3),
+        np.float32(1),
+    ],
+    ids=lambda thing: type(thing).__name__,
+)
+def test_what_is_more_than_it_seems_is_refused(thing: Any) -> None:
+    with pytest.raises(TypeError, match=f"{type(thing).__name__} cannot be shared"):
+        share(thing)
+    with pytest.raises(TypeError, match="cannot be shared"):
+        share({"key": [thing]})
+
+
+def test_arrays_without_axes_are_shared() -> None:
+    assert np.asarray(share(np.array(1.5))) == 1.5
+
+
+def test_hashing_a_long_chain_is_a_recursion_error() -> None:
+    chain: Any = ()
+    for _ in range(200_000):
+        chain = share((chain,))
+    with pytest.raises(RecursionError):
+        hash(chain)

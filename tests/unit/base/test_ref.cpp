@@ -35,6 +35,27 @@ TEST(Ref, converts_to_base_and_back_to_one_owner) {
     EXPECT_EQ(live, 0);
 }
 
+struct Link : RefCounted {
+    Ref<Link> next;
+    Ref<Link> other;
+};
+
+TEST(Ref, chains_of_any_length_go_without_a_deep_stack) {
+    std::thread small([] {
+        Ref<Link> chain;
+        for (int i = 0; i < 1'000'000; ++i) {
+            Ref<Link> link = make_ref<Link>();
+            link->other = i % 3 == 0 ? make_ref<Link>() : chain;
+            link->next = std::move(chain);
+            chain = std::move(link);
+        }
+        const Ref<Link> kept = chain->next;
+        chain = nullptr;
+        EXPECT_EQ(kept->use_count(), 1U);
+    });
+    small.join();
+}
+
 TEST(Ref, threads_share_one_object) {
     std::atomic<int> live{0};
     {

@@ -194,6 +194,37 @@ TEST(Channel, what_is_given_back_goes_to_a_waiting_getter) {
     EXPECT_EQ(second.item, 1);
 }
 
+TEST(Channel, what_was_got_returns_to_its_place) {
+    const auto channel = make_ref<Channel<int>>();
+    for (int i = 0; i < 6; ++i) ASSERT_TRUE(channel->try_put(int(i)));
+    std::uint64_t place = 0;
+    EXPECT_EQ(channel->try_get(&place), 0);
+    std::vector<int> items;
+    std::vector<std::uint64_t> places;
+    EXPECT_EQ(channel->try_get_many(items, 3, &places), 3U);
+    ASSERT_EQ(places.size(), 3U);
+    for (const std::size_t i : {1U, 2U, 0U}) channel->give_back(std::move(items[i]), places[i]);
+    channel->give_back(0, place);
+    for (int i = 0; i < 6; ++i) EXPECT_EQ(channel->get(soon()), i);
+}
+
+TEST(Channel, what_is_given_back_after_all_was_dropped_is_finished) {
+    const auto channel = make_ref<Channel<int>>();
+    Waiter<int> getter;
+    ASSERT_FALSE(channel->begin_get(getter));
+    ASSERT_TRUE(channel->try_put(1));
+    ASSERT_TRUE(channel->try_put(2));
+    channel->close(Close::kDiscard);
+    EXPECT_EQ(channel->unfinished(), 1U);
+    Waiter<int> joiner;
+    ASSERT_FALSE(channel->begin_join(joiner));
+    channel->give_back(getter);
+    EXPECT_EQ(channel->unfinished(), 0U);
+    EXPECT_TRUE(joiner.handoff->fired());
+    channel->give_back(getter);
+    EXPECT_EQ(channel->size(), 0U);
+}
+
 TEST(Channel, an_interrupt_ends_a_wait_without_taking_anything) {
     const auto channel = make_ref<Channel<int>>();
     Parker::of_this_thread().interrupt();
