@@ -1,4 +1,4 @@
-"""Agents that talk with the model in turns, with some Python between, here and as clients of llama-server."""
+"""Agents in turns, here and with llama-server: one beside others that rest, and all at once."""
 
 import itertools
 import multiprocessing
@@ -6,15 +6,26 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import syncyte
 from benchmarks import agents
 from benchmarks.agents import Talk
+from benchmarks.decoding import together
 from benchmarks.harness import Bench, Contestant, Goal
 from benchmarks.models import model_with_progress
 from benchmarks.prompts import words
-from benchmarks.streams import OURS, SEPARATE, STOCK, servers
+from benchmarks.streams import (
+    OURS,
+    SEPARATE,
+    STOCK,
+    TUNED,
+    contestants,
+    decoding_behind,
+    servers,
+    streams,
+)
 
 TURNS = 4
 CONTEXT = 512
@@ -22,32 +33,59 @@ CONTEXT = 512
 
 def run(bench: Bench) -> None:
     path = model_with_progress("tiny" if bench.quick else "0.3b", "q4_0")
-    count, system = (2, 20) if bench.quick else (16, 300)
     bench.fact("model", path.name)
     bench.fact("threads", bench.threads)
+    for part in (beside_histories, in_turns):
+        with Bench(bench.name, quick=bench.quick) as sides:  # closes this part's servers before the next
+            part(bench, sides, path)
+
+
+def beside_histories(bench: Bench, sides: Bench, path: Path) -> None:
+    """One agent that talks while the others, each with a long history, rest."""
+    others, history, own, tokens = (2, 40, 5, 8) if bench.quick else (10, 1000, 100, 96)
+    found = streams(bench, sides, path, others + 1, history + 2 * tokens)
+    for stream, other in itertools.product(found.values(), range(others)):
+        text = words(history, 700_000 + other)
+        for prompt in (text, f"{text} {words(own, 710_000 + other)}"):  # two turns
+            together([partial(stream, prompt, 2)])
+    bench.compare(
+        "beside_histories",
+        contestants(found, decoding_behind("", 1, own, tokens, quick=bench.quick)),
+        title=f"1 agent decoding while {others} others rest, with histories of {history} tokens",
+        unit="tok/s",
+        better="higher",
+        reference=STOCK,
+        rounds=7,
+        goals=[Goal(OURS, at_least=0.95, of=name) for name in (STOCK, TUNED)],
+    )
+
+
+def in_turns(bench: Bench, sides: Bench, path: Path) -> None:
+    """All agents at once, each with some Python between its turns."""
+    count, system = (2, 20) if bench.quick else (16, 300)
     setup: dict[str, Any] = {"max_sequences": count, "threads": bench.threads}
     kinds: dict[str, dict[str, Any]] = {
         OURS: {**setup, "context_length": count * CONTEXT},
         SEPARATE: {**setup, "context_length": CONTEXT, "kv_unified": False},
     }
-    pool = bench.enter(syncyte.InterpreterPool(count))
-    processes = bench.enter(ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")))
+    pool = sides.enter(syncyte.InterpreterPool(count))
+    processes = sides.enter(ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")))
     for options in kinds.values():
-        bench.enter(syncyte.Model(path, **options))  # stays open between the rounds
-    peers = servers(bench, bench, path, count, CONTEXT)
-    sides: dict[str, tuple[Executor, Callable[[Talk], int]]] = {
+        sides.enter(syncyte.Model(path, **options))  # stays open between the rounds
+    peers = servers(bench, sides, path, count, CONTEXT)
+    teams: dict[str, tuple[Executor, Callable[[Talk], int]]] = {
         f"{name}, {count} interpreters": (pool, partial(agents.converse, str(path), options))
         for name, options in kinds.items()
     }
-    ours = list(sides)
+    ours = list(teams)
     for name, server in peers.items():
         agent = partial(agents.converse_over_http, server.port)
-        sides[f"{name}, {count} client processes"] = (processes, agent)
-    theirs = [side for side in sides if side not in ours]
-    team = itertools.count()
+        teams[f"{name}, {count} client processes"] = (processes, agent)
+    theirs = [name for name in teams if name not in ours]
+    numbers = itertools.count()
 
     def rate(common: int, executor: Executor, agent: Callable[[Talk], int]) -> float:
-        number = next(team)
+        number = next(numbers)
         prompt = words(common, 800_000 + number)
         talks = [
             Talk(prompt, number * count + member, TURNS, said=20, tokens=24, thought=0.005)
@@ -64,7 +102,7 @@ def run(bench: Bench) -> None:
     ):
         bench.compare(
             name,
-            [Contestant(side, partial(rate, common, *sides[side]), ours=side in ours) for side in sides],
+            [Contestant(side, partial(rate, common, *teams[side]), ours=side in ours) for side in teams],
             title=title,
             unit="turns/s",
             better="higher",
