@@ -45,7 +45,15 @@ std::optional<Deadline> deadline_of(PyObject* block, PyObject* timeout) {
     }
     if (timeout == nullptr || timeout == Py_None) return Deadline::never();
     const double seconds = PyFloat_AsDouble(timeout);
-    if (seconds == -1 && PyErr_Occurred() != nullptr) return std::nullopt;
+    if (seconds == -1 && PyErr_Occurred() != nullptr) {
+        if (PyErr_ExceptionMatches(PyExc_OverflowError) != 0) {
+            PyErr_SetString(PyExc_ValueError, "'timeout' must be at most 1.8e308 seconds; None is no limit");
+        } else if (PyErr_ExceptionMatches(PyExc_TypeError) != 0) {
+            PyErr_Format(PyExc_TypeError, "'timeout' must be a number of seconds or None, not %.100s",
+                         Py_TYPE(timeout)->tp_name);
+        }
+        return std::nullopt;
+    }
     if (seconds < 0 || std::isnan(seconds)) {
         PyErr_SetString(PyExc_ValueError, "'timeout' must be a non-negative number");
         return std::nullopt;

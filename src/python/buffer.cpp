@@ -46,7 +46,7 @@ PyObject* make(PyTypeObject* type, PyObject* args, PyObject* keywords) {
     if (size == -1 && PyErr_Occurred() != nullptr) return nullptr;
     if (size < 0) return PyErr_Format(PyExc_ValueError, "nbytes must not be negative, got %zd", size);
     Ref<Buffer> buffer = Buffer::allocate(static_cast<std::size_t>(size));
-    if (!buffer) return PyErr_NoMemory();
+    if (!buffer) return PyErr_Format(PyExc_MemoryError, "there is no memory for %zd bytes", size);
     return new_handle_object(type, make_ref<BufferView>(std::move(buffer)));
 }
 

@@ -190,7 +190,7 @@ PyObject* anext(PyObject* self) { return call_aio(state_behind(self), "next_item
 
 PyObject* create_channel(PyObject* module, PyObject* args, PyObject* keywords) {
     ModuleState& state = state_of(module);
-    const Ref<QueueCore> line = make_queue_core("|n$p:create_channel", args, keywords);
+    const Ref<QueueCore> line = make_queue_core("|O$p:create_channel", args, keywords);
     if (!line) return nullptr;
     const Reference receiver =
         Reference::adopt(wrap_handle(state, make_ref<EndCore>(HandleKind::kReceiver, line)));

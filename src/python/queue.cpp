@@ -20,7 +20,7 @@ QueueCore& core_of(PyObject* self) {
 ModuleState& state_behind(PyObject* self) { return *state_of_type(Py_TYPE(self)); }
 
 PyObject* make(PyTypeObject* type, PyObject* args, PyObject* keywords) {
-    Ref<QueueCore> core = make_queue_core("|n$p:Queue", args, keywords);
+    Ref<QueueCore> core = make_queue_core("|O$p:Queue", args, keywords);
     return core ? new_handle_object(type, std::move(core)) : nullptr;
 }
 
@@ -290,11 +290,14 @@ PyType_Spec spec = {
 
 Ref<QueueCore> make_queue_core(const char* format, PyObject* args, PyObject* keywords) {
     static const char* const names[] = {"maxsize", "pickle", nullptr};
-    Py_ssize_t maxsize = 0;
+    PyObject* bound = nullptr;
     int pickle = 1;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, format, const_cast<char**>(names), &maxsize, &pickle)) {
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, format, const_cast<char**>(names), &bound, &pickle)) {
         return nullptr;
     }
+    // No memory holds more items than a Py_ssize_t counts: what is beyond is as good as that.
+    const Py_ssize_t maxsize = bound == nullptr ? 0 : PyNumber_AsSsize_t(bound, nullptr);
+    if (maxsize == -1 && PyErr_Occurred() != nullptr) return nullptr;
     return make_ref<QueueCore>(maxsize, pickle != 0 ? Pickling::kAllowed : Pickling::kForbidden);
 }
 

@@ -505,3 +505,16 @@ def test_chains_of_handles_may_be_long(kind: str) -> None:
     finally:
         threading.stack_size(before)
     assert not chain
+
+
+def test_arguments_are_named() -> None:
+    q: syncyte.Queue = syncyte.Queue(2**70)
+    assert not q.full()
+    with pytest.raises(TypeError, match="'timeout' must be a number of seconds or None, not str"):
+        q.get(timeout="1")
+    with pytest.raises(ValueError, match="'timeout' must be at most"):
+        q.get(timeout=10**400)
+    with pytest.raises(TypeError, match="float"):
+        syncyte.Queue(1.5)
+    with pytest.raises(MemoryError, match=str(2**62)):
+        syncyte.SharedBuffer(2**62)
