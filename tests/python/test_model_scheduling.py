@@ -430,3 +430,23 @@ def test_long_prompts_come_back(tmp_path: Path) -> None:
             assert [c.tokens for c in again] == [c.tokens for c in first]
         other = model.generate(prompts[0], max_tokens=8, temperature=0, ignore_eos=True, cache_salt="other")
         assert other.usage.reused_tokens == 0
+
+
+def test_an_answer_is_the_same_when_others_leave_the_cache_beside_it(tiny_model: Path) -> None:
+    # Its cells move to the front once the histories that rest have been in its way for long.
+    def answer(model: syncyte.Model) -> list[int]:
+        made = model.generate("lone and", max_tokens=300, temperature=0, ignore_eos=True)
+        return list(made.tokens)
+
+    options = {"threads": 1, "context_length": 2048, "max_sequences": 8}
+    with syncyte.Model(tiny_model, **options) as model:
+        alone = answer(model)
+    with syncyte.Model(tiny_model, **options) as model:
+        for name in ("one", "two", "three", "four"):
+            history = f"history {name} " + "the quick brown fox jumps " * 12
+            for _ in range(2):  # who was begun with once rests in the cache
+                model.generate(history, max_tokens=3, temperature=0, ignore_eos=True)
+        resting = model.stats()
+        assert resting.kept_cells >= 256
+        assert answer(model) == alone
+        assert model.stats().parked_tokens >= resting.parked_tokens + resting.kept_cells
