@@ -77,12 +77,17 @@ def draw(panels: Sequence[Panel], path: Path, *, heading: str = "", footer: str 
     with mpl.rc_context(style):
         figure = plt.figure(figsize=(WIDTH, height))
         if heading:
-            figure.text(0.1 / WIDTH, 1 - 0.3 / height, heading, fontsize=13, fontweight="bold")
+            size = _fitting(heading, 13, 1.42)  # bold
+            figure.text(0.1 / WIDTH, 1 - 0.3 / height, heading, fontsize=size, fontweight="bold")
         for panel in panels:
             bars = len(panel.bars) * BAR
             bottom = height - top - TITLE - bars
             box = (left / WIDTH, bottom / height, (WIDTH - left - 0.1) / WIDTH, bars / height)
-            _draw_panel(figure.add_axes(box), panel)
+            log = _draw_panel(figure.add_axes(box), panel, WIDTH - left - 0.1)
+            scale = ", log scale" if log else ""
+            title = f"{panel.title}  ({panel.better} is better{scale})"
+            size = _fitting(title, 10.5, 1)
+            figure.text(0.1 / WIDTH, (bottom + bars + 0.08) / height, title, fontsize=size)
             top += _height(panel)
         if footer:
             figure.text(0.1 / WIDTH, 0.08 / height, footer, fontsize=8)
@@ -94,28 +99,37 @@ def draw(panels: Sequence[Panel], path: Path, *, heading: str = "", footer: str 
         _follow_scheme(path)
 
 
+def _fitting(text: str, size: float, letter: float) -> float:
+    """That font size, or less, so that the text fits the picture; a letter takes so many LETTERs."""
+    return min(size, size * (WIDTH - 0.2) / (len(text) * LETTER * letter))
+
+
 def _height(panel: Panel) -> float:
     return TITLE + len(panel.bars) * BAR + GAP
 
 
-def _draw_panel(axes: Any, panel: Panel) -> None:
+def _draw_panel(axes: Any, panel: Panel, width: float) -> bool:
+    """Bars and their values, on `width` inches. Whether the scale is logarithmic."""
+    labels = [f"{number(bar.value)} {panel.unit}" for bar in panel.bars]
     values = [bar.value for bar in panel.bars]
     positive = [value for value in values if value > 0]
     places = range(len(panel.bars))
     log = bool(positive) and max(positive) / min(positive) >= LOG_FROM
     axes.barh(places, values, color=[OURS if bar.ours else PEER for bar in panel.bars], height=0.66)
+    longest = 1 - (0.1 + max(len(label) for label in labels) * LETTER) / width  # bar, of the axis
     if log:
         axes.set_xscale("log")
-        axes.set_xlim(min(positive) / 3, max(positive) * 6)
+        least = min(positive) / 3
+        axes.set_xlim(least, least * (max(positive) / least) ** (1 / longest))
     else:
-        axes.set_xlim(0, max([*positive, 1e-9]) * 1.18)
+        axes.set_xlim(0, max([*positive, 1e-9]) / longest)
     axes.set_yticks(places, [bar.name for bar in panel.bars])
     for label, bar in zip(axes.get_yticklabels(), panel.bars, strict=True):
         label.set_fontweight("bold" if bar.ours else "normal")
     axes.set_ylim(len(panel.bars) - 0.5, -0.5)
-    for place, bar in zip(places, panel.bars, strict=True):
+    for place, bar, label in zip(places, panel.bars, labels, strict=True):
         axes.annotate(
-            f"{number(bar.value)} {panel.unit}",
+            label,
             (bar.value, place),
             xytext=(4, 0),
             textcoords="offset points",
@@ -127,8 +141,7 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
     axes.tick_params(axis="y", length=0)
     for side in ("top", "right", "bottom", "left"):
         axes.spines[side].set_visible(False)
-    scale = ", log scale" if log else ""
-    axes.set_title(f"{panel.title}  ({panel.better} is better{scale})", loc="left", fontsize=10.5)
+    return log
 
 
 def _follow_scheme(path: Path) -> None:
