@@ -18,7 +18,8 @@ int register_queue(PyObject* module, ModuleState& state);
 // The core of a Queue object; nullptr (no error set) for anything else. Borrowed from `object`.
 QueueCore* queue_core_of(const ModuleState& state, PyObject* object);
 
-// The arguments (maxsize=0, *, pickle=True), `format` "|O$p:name", of Queue and create_channel. Null with an error set.
+// The arguments (maxsize=0, *, pickle=True), `format` "|O$p:name", of Queue and create_channel. Null with an
+// error set.
 Ref<QueueCore> make_queue_core(const char* format, PyObject* args, PyObject* keywords);
 
 // Converts each of `items`, before any is put. False with an error set.
