@@ -11,6 +11,7 @@ import syncyte
 from benchmarks.decoding import speed, together
 from benchmarks.harness import Bench, Contestant
 from benchmarks.llama_server import Server, llama_server
+from benchmarks.models import model_with_progress
 from benchmarks.prompts import words
 
 OURS = "syncyte"
@@ -20,6 +21,16 @@ TUNED = "llama-server -kvu -b 128"
 
 Stream = Callable[[str, int], Iterator[int]]
 """The prompt and the number of tokens give the counts of tokens as they come."""
+
+
+def run_parts(bench: Bench, *parts: Callable[[Bench, Bench, Path], None]) -> None:
+    """Runs each part with the 0.3 B model, and a bench that closes what it entered before the next begins."""
+    path = model_with_progress("tiny" if bench.quick else "0.3b", "q4_0")
+    bench.fact("model", path.name)
+    bench.fact("threads", bench.threads)
+    for part in parts:
+        with Bench(bench.name, quick=bench.quick) as sides:
+            part(bench, sides, path)
 
 
 def our_stream(model: syncyte.Model, **options: Any) -> Stream:

@@ -10,7 +10,6 @@ import syncyte
 from benchmarks.decoding import together
 from benchmarks.harness import Bench, Contestant, Goal
 from benchmarks.llama_server import Server
-from benchmarks.models import model_with_progress
 from benchmarks.prompts import words
 from benchmarks.streams import (
     OURS,
@@ -20,18 +19,14 @@ from benchmarks.streams import (
     contestants,
     decoding_behind,
     have_beginning,
+    run_parts,
     servers,
     streams,
 )
 
 
 def run(bench: Bench) -> None:
-    path = model_with_progress("tiny" if bench.quick else "0.3b", "q4_0")
-    bench.fact("model", path.name)
-    bench.fact("threads", bench.threads)
-    for part in (common_prefix, histories):
-        with Bench(bench.name, quick=bench.quick) as sides:  # closes this part's servers before the next
-            part(bench, sides, path)
+    run_parts(bench, common_prefix, histories)
 
 
 def common_prefix(bench: Bench, sides: Bench, path: Path) -> None:

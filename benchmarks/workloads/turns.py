@@ -14,7 +14,6 @@ from benchmarks import agents
 from benchmarks.agents import Talk
 from benchmarks.decoding import together
 from benchmarks.harness import Bench, Contestant, Goal
-from benchmarks.models import model_with_progress
 from benchmarks.prompts import words
 from benchmarks.streams import (
     OURS,
@@ -23,6 +22,7 @@ from benchmarks.streams import (
     TUNED,
     contestants,
     decoding_behind,
+    run_parts,
     servers,
     streams,
 )
@@ -32,12 +32,7 @@ CONTEXT = 512
 
 
 def run(bench: Bench) -> None:
-    path = model_with_progress("tiny" if bench.quick else "0.3b", "q4_0")
-    bench.fact("model", path.name)
-    bench.fact("threads", bench.threads)
-    for part in (beside_histories, in_turns):
-        with Bench(bench.name, quick=bench.quick) as sides:  # closes this part's servers before the next
-            part(bench, sides, path)
+    run_parts(bench, beside_histories, in_turns)
 
 
 def beside_histories(bench: Bench, sides: Bench, path: Path) -> None:

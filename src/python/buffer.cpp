@@ -52,8 +52,11 @@ PyObject* make(PyTypeObject* type, PyObject* args, PyObject* keywords) {
 
 PyObject* wrap_or_raise(PyObject* type, std::expected<Ref<Buffer>, int> buffer, PyObject* name) {
     if (!buffer && buffer.error() == ENODEV) {
-        return PyErr_Format(PyExc_OSError, "%R cannot be mapped: it is no regular file of a known size",
-                            name);
+        const Reference error = Reference::adopt(
+            PyObject_CallFunction(PyExc_OSError, "isO", ENODEV,
+                                  "cannot be mapped, since it is no regular file of a known size", name));
+        if (error) PyErr_SetObject(PyExc_OSError, error.get());
+        return nullptr;
     }
     if (!buffer) {
         errno = buffer.error();
