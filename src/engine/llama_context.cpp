@@ -249,20 +249,26 @@ void LlamaContext::fork(SequenceId from, SequenceId to, Position length) {
     llama_memory_seq_cp(llama_get_memory(context_), from, to, 0, length);
 }
 
-std::vector<std::uint8_t> LlamaContext::save(SequenceId sequence) {
-    if (!rpc_.empty()) return {};  // the cells are on another machine
+// Fills `state`. False: it could not be saved.
+bool LlamaContext::read_state(SequenceId sequence, Position from, std::vector<std::uint8_t>& state) {
+    llama_memory_t memory = llama_get_memory(context_);
     const LlamaGuard guard;
-    std::vector<std::uint8_t> state;
+    const SequenceId leaving = from == 0 ? sequence : leaving_;
+    std::size_t size = 0;
     try {
-        state.resize(llama_state_seq_get_size(context_, sequence));
-        state.resize(llama_state_seq_get_data(context_, state.data(), state.size(), sequence));
+        if (from > 0) llama_memory_seq_cp(memory, sequence, leaving, from, -1);
+        state.resize(llama_state_seq_get_size(context_, leaving));
+        size = llama_state_seq_get_data(context_, state.data(), state.size(), leaving);
     } catch (const std::exception&) {
-        state.clear();
+        size = 0;
     }
-    return state;
+    if (from > 0) llama_memory_seq_rm(memory, leaving, -1, -1);
+    state.resize(size);
+    return size > 0;
 }
 
-bool LlamaContext::restore(SequenceId sequence, std::span<const std::uint8_t> state) {
+// `sequence`, empty before, becomes what the state holds. libllama restores it to neighbouring cells.
+bool LlamaContext::write_state(SequenceId sequence, std::span<const std::uint8_t> state) {
     const LlamaGuard guard;
     std::size_t restored = 0;
     try {
@@ -274,35 +280,38 @@ bool LlamaContext::restore(SequenceId sequence, std::span<const std::uint8_t> st
     return restored > 0;
 }
 
+// What the sequence has from `from` on goes only when the state is there.
+bool LlamaContext::replace(SequenceId sequence, Position from, std::span<const std::uint8_t> state) {
+    if (!write_state(arriving_, state)) return false;
+    llama_memory_t memory = llama_get_memory(context_);
+    llama_memory_seq_rm(memory, sequence, from, -1);
+    llama_memory_seq_cp(memory, arriving_, sequence, from, -1);
+    llama_memory_seq_rm(memory, arriving_, -1, -1);
+    return true;
+}
+
+std::vector<std::uint8_t> LlamaContext::save(SequenceId sequence, Position from) {
+    std::vector<std::uint8_t> state;
+    if (!rpc_.empty()) return state;  // the cells are on another machine
+    read_state(sequence, from, state);
+    return state;
+}
+
+bool LlamaContext::restore(SequenceId sequence, Position from, std::span<const std::uint8_t> state) {
+    return from == 0 ? write_state(sequence, state) : replace(sequence, from, state);
+}
+
 void LlamaContext::rename(SequenceId from, SequenceId to) {
     llama_memory_t memory = llama_get_memory(context_);
     llama_memory_seq_cp(memory, from, to, -1, -1);
     llama_memory_seq_rm(memory, from, -1, -1);
 }
 
-// By way of a saved state: libllama restores one to neighbouring cells. The old cells go only when the new
-// ones are there.
 bool LlamaContext::gather(SequenceId sequence, Position from) {
-    llama_memory_t memory = llama_get_memory(context_);
-    const LlamaGuard guard;
-    std::size_t restored = 0;
-    try {
-        llama_memory_seq_cp(memory, sequence, leaving_, from, -1);
-        moved_.resize(llama_state_seq_get_size(context_, leaving_));
-        const std::size_t size = llama_state_seq_get_data(context_, moved_.data(), moved_.size(), leaving_);
-        llama_memory_seq_rm(memory, leaving_, -1, -1);
-        if (size > 0) restored = llama_state_seq_set_data(context_, moved_.data(), size, arriving_);
-    } catch (const std::exception&) {
-        llama_memory_seq_rm(memory, leaving_, -1, -1);
-    }
-    if (restored > 0) {
-        llama_memory_seq_rm(memory, sequence, from, -1);
-        llama_memory_seq_cp(memory, arriving_, sequence, from, -1);
-    }
-    llama_memory_seq_rm(memory, arriving_, -1, -1);
+    const bool moved = read_state(sequence, from, moved_) && replace(sequence, from, moved_);
     constexpr std::size_t kKept = std::size_t{8} << 20;  // what a tail takes, but not a whole text
-    if (moved_.size() > kKept) std::vector<std::uint8_t>().swap(moved_);
-    return restored > 0;
+    if (moved_.capacity() > kKept) std::vector<std::uint8_t>().swap(moved_);
+    return moved;
 }
 
 // ggml asks between the nodes of its graph, on the engine thread, while the whole team computes.

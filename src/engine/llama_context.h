@@ -31,8 +31,8 @@ class LlamaContext final : public Context {
     void erase(SequenceId sequence, Position from) override;
     void fork(SequenceId from, SequenceId to, Position length) override;
     bool gather(SequenceId sequence, Position from) override;
-    std::vector<std::uint8_t> save(SequenceId sequence) override;
-    bool restore(SequenceId sequence, std::span<const std::uint8_t> state) override;
+    std::vector<std::uint8_t> save(SequenceId sequence, Position from) override;
+    bool restore(SequenceId sequence, Position from, std::span<const std::uint8_t> state) override;
     void rename(SequenceId from, SequenceId to) override;
     [[nodiscard]] bool can_fork() const override { return can_rewind_ && !separate_; }
     [[nodiscard]] bool can_rewind() const override { return can_rewind_; }
@@ -46,6 +46,9 @@ class LlamaContext final : public Context {
   private:
     explicit LlamaContext(LlamaAdapters& adapters) : adapters_(adapters) {}
     void order(std::span<const BatchRow> rows);
+    bool read_state(SequenceId sequence, Position from, std::vector<std::uint8_t>& state);
+    bool write_state(SequenceId sequence, std::span<const std::uint8_t> state);
+    bool replace(SequenceId sequence, Position from, std::span<const std::uint8_t> state);
     bool watch();
     Result<void> probe(std::int32_t threads);
 
@@ -63,7 +66,8 @@ class LlamaContext final : public Context {
     std::int32_t most_threads_ = 1;
     std::int32_t threads_ = 1;  // of the running step
     double row_seconds_ = 0;    // for each row of the last step
-    // Two sequences beside those of the callers, and the bytes of one on its way, for gather().
+    // Two sequences beside those of the callers, for parts on their way, and the bytes of one that gather()
+    // moves.
     SequenceId leaving_ = 0;
     SequenceId arriving_ = 1;
     std::vector<std::uint8_t> moved_;

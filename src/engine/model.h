@@ -126,12 +126,13 @@ class Context {
     // sequence may share them. Sequences that decode together take cells in turn, and attention over cells
     // that lie far apart waits for memory. False, and nothing is changed, while there is no such place.
     virtual bool gather(SequenceId sequence, Position from) = 0;
-    // What is computed of `sequence`, for restore() in a context of the same model and options. Costs a copy,
-    // milliseconds for hundreds of tokens. Empty: it could not be saved.
-    [[nodiscard]] virtual std::vector<std::uint8_t> save(SequenceId sequence) = 0;
-    // `sequence`, empty before, becomes what save() saw. False, and it is empty still, while there are no
-    // cells beside each other for it.
-    virtual bool restore(SequenceId sequence, std::span<const std::uint8_t> state) = 0;
+    // What is computed of `sequence` from position `from` on, for restore() in a context of the same model
+    // and options. Costs a copy, milliseconds for hundreds of tokens. Empty: it could not be saved. Where
+    // fork() does not work only all of it can be.
+    [[nodiscard]] virtual std::vector<std::uint8_t> save(SequenceId sequence, Position from) = 0;
+    // `sequence`, which holds its first `from` tokens, becomes what save() saw. False, and it is what it was,
+    // while there are no cells beside each other for the rest.
+    virtual bool restore(SequenceId sequence, Position from, std::span<const std::uint8_t> state) = 0;
     // `from` goes on as `to`, which was empty. In a separate layout that copies a whole part of the cache.
     virtual void rename(SequenceId from, SequenceId to) = 0;
     // Whether fork() and gather() work: not so with a recurrent state, nor in a separate layout.

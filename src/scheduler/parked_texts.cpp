@@ -7,47 +7,55 @@
 
 namespace syncyte {
 
-std::size_t ParkedTexts::covering(std::span<const Token> tokens, std::string_view salt) const {
+namespace {
+
+std::size_t saved_tokens(const ParkedTexts::Text& text) { return text.tokens.size() - text.from; }
+
+}  // namespace
+
+std::size_t ParkedTexts::covering(const Wanted& wanted) const {
     const auto found = std::ranges::find_if(texts_, [&](const Text& text) {
-        return text.salt == salt && common_beginning(tokens, text.tokens) == tokens.size();
+        return text.salt == wanted.salt && text.from <= wanted.held &&
+               common_beginning(wanted.tokens, text.tokens) == wanted.tokens.size();
     });
     return static_cast<std::size_t>(found - texts_.begin());
 }
 
-bool ParkedTexts::covers(std::span<const Token> tokens, std::string_view salt) {
-    const std::size_t found = covering(tokens, salt);
+bool ParkedTexts::covers(const Wanted& wanted) {
+    const std::size_t found = covering(wanted);
     if (found == texts_.size()) return false;
     texts_[found].last_used = ++clock_;
     return true;
 }
 
-bool ParkedTexts::takes(std::span<const Token> tokens, std::string_view salt) const {
-    return tokens_ + tokens.size() <= most_ || covering(tokens, salt) < texts_.size();
+bool ParkedTexts::takes(const Wanted& wanted) const {
+    return tokens_ + wanted.tokens.size() - wanted.held <= most_ || covering(wanted) < texts_.size();
 }
 
 void ParkedTexts::add(Text text) {
     for (std::size_t i = texts_.size(); i-- > 0;) {
         const Text& other = texts_[i];
-        if (other.salt == text.salt && common_beginning(other.tokens, text.tokens) == other.tokens.size())
+        if (other.salt == text.salt && other.from >= text.from &&
+            common_beginning(other.tokens, text.tokens) == other.tokens.size())
             remove(i);
     }
-    if (text.tokens.size() > most_) return;
-    while (tokens_ + text.tokens.size() > most_) {
+    const std::size_t saved = saved_tokens(text);
+    if (saved > most_) return;
+    while (tokens_ + saved > most_) {
         remove(static_cast<std::size_t>(std::ranges::min_element(texts_, {}, &Text::last_used) -
                                         texts_.begin()));
     }
     text.last_used = ++clock_;
-    tokens_ += text.tokens.size();
+    tokens_ += saved;
     texts_.push_back(std::move(text));
 }
 
 // Of the texts; their number where there is none.
-std::size_t ParkedTexts::index_of(std::span<const Token> tokens, std::string_view salt,
-                                  std::size_t least) const {
+std::size_t ParkedTexts::index_of(const Wanted& wanted, std::size_t least) const {
     std::size_t best = texts_.size();
     for (std::size_t i = 0; i < texts_.size(); ++i) {
-        if (texts_[i].salt != salt) continue;
-        const std::size_t length = common_beginning(tokens, texts_[i].tokens);
+        if (texts_[i].salt != wanted.salt || texts_[i].from > wanted.held) continue;
+        const std::size_t length = common_beginning(wanted.tokens, texts_[i].tokens);
         if (length < least) continue;
         best = i;
         least = length + 1;
@@ -55,17 +63,15 @@ std::size_t ParkedTexts::index_of(std::span<const Token> tokens, std::string_vie
     return best;
 }
 
-const ParkedTexts::Text* ParkedTexts::find(std::span<const Token> tokens, std::string_view salt,
-                                           std::size_t least) {
-    const std::size_t found = index_of(tokens, salt, least);
+const ParkedTexts::Text* ParkedTexts::find(const Wanted& wanted, std::size_t least) {
+    const std::size_t found = index_of(wanted, least);
     if (found == texts_.size()) return nullptr;
     texts_[found].last_used = ++clock_;
     return &texts_[found];
 }
 
-std::optional<ParkedTexts::Text> ParkedTexts::take(std::span<const Token> tokens, std::string_view salt,
-                                                   std::size_t least) {
-    const std::size_t found = index_of(tokens, salt, least);
+std::optional<ParkedTexts::Text> ParkedTexts::take(const Wanted& wanted, std::size_t least) {
+    const std::size_t found = index_of(wanted, least);
     if (found == texts_.size()) return std::nullopt;
     return remove(found);
 }
@@ -83,7 +89,7 @@ void ParkedTexts::clear() {
 
 ParkedTexts::Text ParkedTexts::remove(std::size_t index) {
     Text text = std::move(texts_[index]);
-    tokens_ -= text.tokens.size();
+    tokens_ -= saved_tokens(text);
     texts_.erase(texts_.begin() + static_cast<std::ptrdiff_t>(index));
     return text;
 }

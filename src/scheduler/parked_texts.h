@@ -18,36 +18,43 @@ class ParkedTexts {
   public:
     struct Text {
         std::vector<Token> tokens;
-        std::string salt;  // only the same one may use it
+        std::string salt;      // only the same one may use it
+        std::size_t from = 0;  // the first token that is saved: who uses it must hold those before
         std::vector<std::uint8_t> state;
         std::uint64_t last_used = 0;
     };
 
-    // Room for `most` tokens of all texts together.
+    // Room for `most` saved tokens of all texts together.
     explicit ParkedTexts(std::size_t most) : most_(most) {}
 
-    // Whether there is a text that begins with these tokens. It then counts as used.
-    bool covers(std::span<const Token> tokens, std::string_view salt);
+    // What somebody who holds the first `held` of these tokens asks for.
+    struct Wanted {
+        std::span<const Token> tokens;
+        std::string_view salt;
+        std::size_t held = 0;
+    };
+
+    // Whether there is a text that begins with these tokens, saved from `held` on. It then counts as used.
+    bool covers(const Wanted& wanted);
     // Whether such a text is there, or can be added without another's leaving.
-    [[nodiscard]] bool takes(std::span<const Token> tokens, std::string_view salt) const;
-    // Keeps a text, in place of those that it begins with.
+    [[nodiscard]] bool takes(const Wanted& wanted) const;
+    // Keeps a text, in place of those that it begins with and needs no more of.
     void add(Text text);
-    // The text that has most first tokens in common with `tokens`, if at least so many, until anything is
+    // The text that has most first tokens in common with those wanted, if at least so many, until anything is
     // changed. It then counts as used. nullptr: there is none.
-    const Text* find(std::span<const Token> tokens, std::string_view salt, std::size_t least);
+    const Text* find(const Wanted& wanted, std::size_t least);
     // Gives that text away.
-    std::optional<Text> take(std::span<const Token> tokens, std::string_view salt, std::size_t least);
+    std::optional<Text> take(const Wanted& wanted, std::size_t least);
     // All with this salt, as long as nothing is changed.
     void list(std::string_view salt, std::vector<std::span<const Token>>& found) const;
     void clear();
 
-    // Tokens of all texts.
+    // Saved tokens of all texts.
     [[nodiscard]] std::size_t tokens() const { return tokens_; }
 
   private:
-    [[nodiscard]] std::size_t covering(std::span<const Token> tokens, std::string_view salt) const;
-    [[nodiscard]] std::size_t index_of(std::span<const Token> tokens, std::string_view salt,
-                                       std::size_t least) const;
+    [[nodiscard]] std::size_t covering(const Wanted& wanted) const;
+    [[nodiscard]] std::size_t index_of(const Wanted& wanted, std::size_t least) const;
     Text remove(std::size_t index);
 
     const std::size_t most_;

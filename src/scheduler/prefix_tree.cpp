@@ -14,8 +14,8 @@ namespace {
 // every sequence to every other.
 constexpr std::size_t kLeastShared = 16;
 
-// Fewer tokens, of a text whose beginning stays, are computed anew nearly as fast as a copy of the whole text
-// is made and brought back.
+// Fewer tokens, of a text whose beginning stays, are computed anew nearly as fast as they are saved and
+// brought back.
 constexpr std::size_t kLeastParked = 128;
 
 // Steps after which what ended leaves the cache: those who go on with it at once find it there. Attention
@@ -60,11 +60,14 @@ PrefixTree::Match PrefixTree::longest(const Wanted& wanted) const {
         const std::size_t length = common_beginning(but_last(wanted.tokens), node->tokens);
         if (length >= kLeastShared && length > best.length) best = {node.get(), length};
     }
-    // Of what that one shares itself, the owner is the parent.
-    while (best.node != nullptr && best.node->parent != nullptr && best.length <= best.node->shared) {
-        best.node = best.node->parent;
-    }
+    if (best.node != nullptr) best.node = owner(best.node, best.length);
     return best;
+}
+
+// Of what a sequence shares itself, the owner is the parent.
+PrefixTree::Node* PrefixTree::owner(Node* node, std::size_t length) {
+    while (node->parent != nullptr && length <= node->shared) node = node->parent;
+    return node;
 }
 
 const PrefixTree::Node* PrefixTree::worth_waiting(const Wanted& wanted) const {
@@ -87,7 +90,7 @@ PrefixTree::Node* PrefixTree::held(std::uint64_t hold) const {
 PrefixTree::Node* PrefixTree::begin(const Wanted& wanted) {
     if (Node* node = held(wanted.hold)) return resume(node, wanted);
     Match match = longest(wanted);
-    if (sharing_ == Sharing::kYes && bring_back(wanted, match)) match = longest(wanted);
+    while (sharing_ == Sharing::kYes && bring_back(wanted, match)) match = longest(wanted);
     if (sharing_ == Sharing::kCopies) {
         if (Node* node = copy(wanted, match)) return resume(node, wanted);
         match = longest(wanted);
@@ -108,41 +111,52 @@ PrefixTree::Node* PrefixTree::begin(const Wanted& wanted) {
     node->gathered = wanted.tokens.size();
     node->running = true;
     if (match.node != nullptr) {
-        context_.fork(match.node->id, node->id, static_cast<Position>(match.length));
-        node->parent = match.node;
-        node->shared = match.length;
         node->tokens.assign_range(wanted.tokens.first(match.length));
-        ++match.node->children;
-        match.node->proven = true;
-        match.node->last_used = ++clock_;
+        become_child(*node, match);
     }
     running_cells_ += cells;
     nodes_.push_back(std::move(node));
     return nodes_.back().get();
 }
 
-// A copy of a leaf that is about to leave, if many enough of its tokens leave with it: those from the ones on
-// that `first`, itself or an ancestor, does not share. A text that is saved is saved as a whole.
-void PrefixTree::park(const Node& leaf, const Node& first) {
-    const std::size_t least = first.shared == 0 ? kLeastShared : kLeastParked;
-    if (closed_ || leaf.tokens.size() < first.shared + least) return;
-    if (parked_.covers(leaf.tokens, leaf.salt)) return;
-    std::vector<std::uint8_t> state = context_.save(leaf.id);
-    if (!state.empty()) parked_.add({.tokens = leaf.tokens, .salt = leaf.salt, .state = std::move(state)});
+// An empty sequence begins with what matches.
+void PrefixTree::become_child(Node& node, const Match& match) {
+    context_.fork(match.node->id, node.id, static_cast<Position>(match.length));
+    node.parent = match.node;
+    node.shared = match.length;
+    ++match.node->children;
+    match.node->proven = true;
+    match.node->last_used = ++clock_;
 }
 
-// A sequence that does not run, of the first `length` tokens of a text that was saved. There are a free id
-// and cells for all of it. nullptr: the context could not take it; otherwise only the text's state is left.
-PrefixTree::Node* PrefixTree::keep(ParkedTexts::Text& text, std::size_t length) {
+// Saves the tokens of `node` from `from` on, which are about to leave, if they are many enough.
+PrefixTree::Saved PrefixTree::park(const Node& node, std::size_t from) {
+    const std::size_t least = from == 0 ? kLeastShared : kLeastParked;
+    if (node.tokens.size() < from + least) return Saved::kNotWorthIt;
+    if (parked_.covers({node.tokens, node.salt, from})) return Saved::kBefore;
+    if (closed_) return Saved::kNo;
+    std::vector<std::uint8_t> state = context_.save(node.id, static_cast<Position>(from));
+    if (state.empty()) return Saved::kNo;
+    parked_.add({.tokens = node.tokens, .salt = node.salt, .from = from, .state = std::move(state)});
+    return Saved::kNow;
+}
+
+// A sequence that does not run, of the first `length` tokens of a text that was saved. What was not saved of
+// it, `base` has. There are a free id and cells for what was. nullptr: the context could not take it;
+// otherwise only the text's state is left.
+PrefixTree::Node* PrefixTree::keep(ParkedTexts::Text& text, Node* base, std::size_t length) {
     auto node = std::make_unique<Node>();
     node->id = take_id();
-    if (!context_.restore(node->id, text.state)) {
+    if (text.from > 0) become_child(*node, {owner(base, text.from), text.from});
+    if (!context_.restore(node->id, static_cast<Position>(text.from), text.state)) {
+        context_.erase(node->id, 0);
+        if (node->parent != nullptr) --node->parent->children;
         free_ids_.push_back(node->id);
         return nullptr;
     }
     node->tokens = std::move(text.tokens);
     node->salt = std::move(text.salt);
-    node->cells = static_cast<std::int32_t>(node->tokens.size());
+    node->cells = static_cast<std::int32_t>(node->tokens.size() - node->shared);
     node->gathered = node->tokens.size();
     node->last_used = ++clock_;
     node->proven = true;
@@ -157,31 +171,32 @@ PrefixTree::Node* PrefixTree::keep(ParkedTexts::Text& text, std::size_t length) 
 PrefixTree::Node* PrefixTree::copy(const Wanted& wanted, const Match& match) {
     const std::span<const Token> tokens = but_last(wanted.tokens);
     ParkedTexts::Text text;
-    if (const auto* saved = parked_.find(tokens, wanted.salt, match.length + kLeastShared)) {
+    if (const auto* saved = parked_.find({tokens, wanted.salt}, match.length + kLeastShared)) {
         text = *saved;
     } else if (match.node != nullptr && !ends_at(match)) {
-        text = {
-            .tokens = match.node->tokens, .salt = match.node->salt, .state = context_.save(match.node->id)};
+        text = {.tokens = match.node->tokens,
+                .salt = match.node->salt,
+                .state = context_.save(match.node->id, 0)};
     }
     if (text.state.empty()) return nullptr;
     const auto cells = static_cast<std::int32_t>(text.tokens.size());
     if (!make_room(cells, 0, NewId::kYes, {})) return nullptr;
     const std::size_t length = common_beginning(tokens, text.tokens);
-    return keep(text, length);
+    return keep(text, nullptr, length);
 }
 
 // Puts a text that had left into the cache again, if it begins as wanted, and far further than the match, and
 // there is room for it and for the rest of what is wanted.
 bool PrefixTree::bring_back(const Wanted& wanted, const Match& match) {
     const std::span<const Token> tokens = but_last(wanted.tokens);
-    auto text = parked_.take(tokens, wanted.salt,
+    auto text = parked_.take({tokens, wanted.salt, match.length},
                              match.length + (match.node == nullptr ? kLeastShared : kLeastParked));
     if (!text) return false;
     const std::size_t length = common_beginning(tokens, text->tokens);
-    const auto cells = static_cast<std::int32_t>(text->tokens.size());
+    const auto cells = static_cast<std::int32_t>(text->tokens.size() - text->from);
     const auto rest = static_cast<std::int32_t>(wanted.tokens.size() - length);
     if (make_room(cells, rest + wanted.headroom, NewId::kYes, match)) {
-        if (keep(*text, text->tokens.size()) != nullptr) return true;
+        if (keep(*text, match.node, text->tokens.size()) != nullptr) return true;
     }
     parked_.add(std::move(*text));
     return false;
@@ -225,7 +240,7 @@ void PrefixTree::close_gaps() {
             const auto idle = std::ranges::find_if(
                 nodes_, [&](const auto& node) { return !node->running && between(node->id); });
             if (sharing_ != Sharing::kCopies || idle == nodes_.end()) return;
-            park(**idle, **idle);
+            park(**idle, 0);
             remove(idle->get());
             continue;
         }
@@ -338,10 +353,11 @@ bool PrefixTree::evict_leaf(const Node* spared) {
     if (leaf == nullptr) return false;
     // Its ancestors follow it soon, where they have no other child.
     const Node* first = leaf;
-    while (first->parent != nullptr && first->parent->children == 1 && !first->parent->running) {
-        first = first->parent;
-    }
-    park(*leaf, *first);
+    const auto follows = [](const Node& node) {
+        return node.children == 1 && !node.running && !node.pinned && node.hold == 0;
+    };
+    while (first->parent != nullptr && follows(*first->parent)) first = first->parent;
+    park(*leaf, first->shared);
     ++evictions_;
     remove(leaf);
     return true;
@@ -390,7 +406,7 @@ bool PrefixTree::shrink_held(const Match& spared, std::int32_t cells) {
     const std::size_t length = size > least + step ? size - step : least;
     const bool may_go = oldest->children == 0 && oldest != spared.node;
     if (may_go && (sharing_ == Sharing::kNo || length <= oldest->shared)) {
-        if (sharing_ != Sharing::kNo) park(*oldest, *oldest);
+        if (sharing_ != Sharing::kNo) park(*oldest, oldest->shared);
         remove(oldest);
     } else {
         trim(oldest, length);
@@ -471,77 +487,100 @@ bool PrefixTree::unproven(const Node& node) {
     return !node.running && !node.proven && !node.pinned && node.hold == 0 && node.children == 0;
 }
 
-// The oldest of a chain of sequences that each begin with the one before, that `leaf` ends. nullptr where
-// anything in it is in use, or others share a part of it.
-const PrefixTree::Node* PrefixTree::idle_chain(const Node& leaf, std::uint64_t linger) const {
-    if (leaf.children > 0) return nullptr;
-    const auto in_use = [&](const Node& node) {
-        return node.running || node.pinned || node.hold != 0 || steps_ - node.idle_since <= linger;
+// What can leave of a text that has not run for `linger` steps: all that nobody else needs. Of a leaf the
+// ancestors leave with it that have no other child. After note_needed().
+PrefixTree::Leaving PrefixTree::leaving(Node& node, std::uint64_t linger) const {
+    const auto in_use = [&](const Node& one) {
+        return one.running || one.pinned || one.hold != 0 || steps_ - one.idle_since <= linger;
     };
-    const Node* first = &leaf;
-    while (!in_use(*first) && first->parent != nullptr && first->parent->children == 1) first = first->parent;
-    return in_use(*first) || first->parent != nullptr ? nullptr : first;
+    if (in_use(node)) return {};
+    Leaving found{.last = &node, .from = node.needed};
+    if (node.children == 0) {
+        const Node* first = &node;
+        while (first->parent != nullptr && first->parent->children == 1 && !in_use(*first->parent)) {
+            first = first->parent;
+        }
+        found.from = first->shared;
+    }
+    if (found.from > 0 && found.cells() < kLeastParked) return {};
+    return found;
 }
 
-// Whether it has cost those who ran since it ended more than it would to save it and bring it back, and can
-// be saved without another being lost.
-bool PrefixTree::in_the_way(const Node& leaf) const {
-    return rows_ - leaf.idle_from >= kInTheWay && parked_.takes(leaf.tokens, leaf.salt);
+// Whether it has cost those who ran since it ended more than it would to save it and bring it back.
+bool PrefixTree::in_the_way(const Leaving& text) const {
+    return rows_ - text.last->idle_from >= kInTheWay && takes(text);
+}
+
+// Whether it can be saved without another being lost.
+bool PrefixTree::takes(const Leaving& text) const {
+    return parked_.takes({text.last->tokens, text.last->salt, text.from});
 }
 
 void PrefixTree::note_rows(std::size_t decoding, std::size_t prompt) {
     rows_ += static_cast<double>(decoding) + kPromptRow * static_cast<double>(prompt);
 }
 
-// A chain, saved: who was begun with may have gone on otherwise.
-void PrefixTree::leave(Node* leaf, const Node& first) {
-    std::int32_t cells = 0;
-    for (Node* last = leaf; last != nullptr;) {
-        park(*last, first);
-        cells += last->cells;
-        remove(std::exchange(last, last->parent));
+// Each of a chain is saved: who was begun with may have gone on otherwise. False: it cannot be saved, so it
+// stays.
+bool PrefixTree::leave(const Leaving& text) {
+    Node* last = text.last;
+    while (true) {
+        if (park(*last, text.from) == Saved::kNo) return last != text.last;
+        const std::int32_t before = kept_cells_;
+        const bool goes_on = last->children == 0 && last->shared > text.from;
+        if (last->children > 0) {
+            trim(last, text.from);
+        } else {
+            remove(std::exchange(last, last->parent));
+        }
+        for (const auto& node : nodes_) node->passed += before - kept_cells_;
+        if (!goes_on) return true;
     }
-    for (const auto& node : nodes_) node->passed += cells;
 }
 
 bool PrefixTree::tidy(std::size_t running) {
     ++steps_;
     if (sharing_ != Sharing::kYes) return false;
+    note_needed();
     if (running == 1) return make_way();
     for (const auto& node : nodes_) {
-        const bool unused = unproven(*node) && node->shared == 0;
-        if (running == 0 && !unused && !in_the_way(*node)) continue;
-        const Node* first = idle_chain(*node, running == 0 ? 0 : kLinger);
-        if (first == nullptr) continue;
-        leave(node.get(), *first);
-        return true;
+        const Leaving text = leaving(*node, running == 0 ? 0 : kLinger);
+        if (text.last == nullptr) continue;
+        const bool may_go = running == 0 ? (unproven(*node) && node->shared == 0) || in_the_way(text)
+                                         : text.from == 0 || takes(text);
+        if (may_go && leave(text)) return true;
     }
     return false;
 }
 
-// Beside one that runs alone.
+// Beside one that runs alone. Who others began with stands before them in nodes_, so what is to leave of it
+// leaves before those take all of it with them.
 bool PrefixTree::make_way() {
     const auto lone = std::ranges::find_if(nodes_, [](const auto& node) { return node->running; });
-    if (lone == nodes_.end() || (*lone)->parent != nullptr || (*lone)->children > 0) return false;
+    if (lone == nodes_.end()) return false;
     Node& staying = **lone;
-    std::vector<std::pair<Node*, const Node*>> chains;
+    std::vector<Leaving> texts;
     auto cells = static_cast<std::size_t>(staying.passed);
     for (const auto& node : nodes_) {
-        if (!in_the_way(*node)) continue;
-        const Node* first = idle_chain(*node, 0);
-        if (first == nullptr) continue;
-        chains.emplace_back(node.get(), first);
-        cells += node->tokens.size();
+        const Leaving text = leaving(*node, 0);
+        if (text.last == nullptr || !in_the_way(text)) continue;
+        texts.push_back(text);
+        cells += text.cells();
     }
-    if (cells < std::max(kWorthMoving, staying.tokens.size())) return false;
-    for (const auto& [leaf, first] : chains) {
-        const std::size_t before = parked_.tokens();
-        park(*leaf, *first);
-        if (parked_.tokens() != before) return true;
+    const std::size_t worth_it = std::max(kWorthMoving, staying.tokens.size() - staying.shared);
+    if (cells < worth_it) return false;
+    for (const Leaving& text : texts) {
+        if (park(*text.last, text.from) == Saved::kNow) return true;
     }
-    for (const auto& [leaf, first] : chains) leave(leaf, *first);
+    bool left = false;
+    for (const Leaving& text : texts) left |= leave(text);
+    if (std::cmp_less(staying.passed, worth_it)) return left;
     staying.passed = 0;
-    if (!staying.tokens.empty() && context_.gather(staying.id, 0)) staying.gathered = staying.tokens.size();
+    note_needed();
+    if (staying.tokens.size() > staying.needed &&
+        context_.gather(staying.id, static_cast<Position>(staying.needed))) {
+        staying.gathered = staying.tokens.size();
+    }
     return true;
 }
 
@@ -555,7 +594,7 @@ void PrefixTree::bound_unproven() {
             if (oldest == nullptr || node->last_used < oldest->last_used) oldest = node.get();
         }
         if (cells <= unproven_limit(cells_) || oldest == nullptr) return;
-        park(*oldest, *oldest);
+        park(*oldest, oldest->shared);
         remove(oldest);
     }
 }

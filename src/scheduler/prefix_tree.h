@@ -104,12 +104,12 @@ class PrefixTree {
     void pin(Node* node);
     void unpin(Node* node);
 
-    // For each step: takes a text out of the cache, saved, that does not run and shares no cells but with
-    // what it began with itself, since attention goes past all cells in use. While several run, one that
-    // ended some steps ago; while nobody runs, one that nobody has begun with, or that has been in the way of
-    // many rows. Of much that is in the way of one that runs alone a text is saved each step; then all of it
-    // leaves at once, and the cells of the one that runs move to the front: their order stays what it would
-    // be in an empty cache, and so its logits do, to the last bit. Whether anything left or was saved.
+    // For each step: takes what does not run out of the cache, saved, since attention goes past all cells in
+    // use. What others began with stays. While several run, a text that ended some steps ago leaves; while
+    // nobody runs, one that nobody has begun with, or that has been in the way of many rows. Of much that is
+    // in the way of one that runs alone a text is saved each step; then all of it leaves at once, and the
+    // cells of the one that runs move to the front: where it shares none, their order is what it would be in
+    // an empty cache, and so its logits are, to the last bit. Whether anything left, was saved or moved.
     bool tidy(std::size_t running);
     // What a step has computed: so many rows of answers and of prompts.
     void note_rows(std::size_t decoding, std::size_t prompt);
@@ -141,6 +141,13 @@ class PrefixTree {
         std::size_t length = 0;
     };
 
+    // The end of a text, which can leave the cache.
+    struct Leaving {
+        Node* last = nullptr;  // the sequence that has it
+        std::size_t from = 0;  // its first token that leaves
+        [[nodiscard]] std::size_t cells() const { return last->tokens.size() - from; }
+    };
+
     // The ids of those who run.
     struct IdRange {
         SequenceId first = 0;
@@ -154,16 +161,20 @@ class PrefixTree {
     void note_needed() const;
     Node* resume(Node* node, const Wanted& wanted);
     [[nodiscard]] static bool ends_at(const Match& match);
-    Node* keep(ParkedTexts::Text& text, std::size_t length);
+    [[nodiscard]] static Node* owner(Node* node, std::size_t length);
+    void become_child(Node& node, const Match& match);
+    Node* keep(ParkedTexts::Text& text, Node* base, std::size_t length);
     Node* copy(const Wanted& wanted, const Match& match);
     [[nodiscard]] SequenceId take_id();
     enum class NewId : bool { kNo, kYes };
     bool make_room(std::int32_t cells, std::int32_t headroom, NewId id, const Match& spared);
-    void park(const Node& leaf, const Node& first);
+    enum class Saved : std::uint8_t { kNotWorthIt, kNo, kBefore, kNow };
+    Saved park(const Node& node, std::size_t from);
     [[nodiscard]] static bool unproven(const Node& node);
-    [[nodiscard]] const Node* idle_chain(const Node& leaf, std::uint64_t linger) const;
-    [[nodiscard]] bool in_the_way(const Node& leaf) const;
-    void leave(Node* leaf, const Node& first);
+    [[nodiscard]] Leaving leaving(Node& node, std::uint64_t linger) const;
+    [[nodiscard]] bool takes(const Leaving& text) const;
+    [[nodiscard]] bool in_the_way(const Leaving& text) const;
+    bool leave(const Leaving& text);
     bool make_way();
     bool bring_back(const Wanted& wanted, const Match& match);
     [[nodiscard]] Node* oldest_leaf(const Node* spared) const;

@@ -450,3 +450,27 @@ def test_an_answer_is_the_same_when_others_leave_the_cache_beside_it(tiny_model:
         assert resting.kept_cells >= 256
         assert answer(model) == alone
         assert model.stats().parked_tokens >= resting.parked_tokens + resting.kept_cells
+
+
+def test_histories_behind_one_system_prompt_leave_the_cache_without_it(tiny_model: Path) -> None:
+    system = "you are one of several agents " * 8
+    histories = [system + f"agent {name} " + "the quick brown fox jumps " * 12 for name in "abcd"]
+    ask = {"max_tokens": 8, "temperature": 0, "ignore_eos": True}
+    with syncyte.Model(tiny_model, threads=1, context_length=4096, max_sequences=8) as model:
+        for history in histories:
+            first = [list(model.generate(history, **ask).tokens) for _ in range(2)]
+            assert first[0] == first[1]
+        answers = [list(model.generate(history, **ask).tokens) for history in histories]
+        resting = model.stats()
+        alone = model.generate(system + "lone and", max_tokens=200, temperature=0, ignore_eos=True)
+        assert alone.usage.reused_tokens >= len(system) // 4
+        left = model.stats()
+        prompt = alone.usage.reused_tokens
+        assert left.kept_cells < resting.kept_cells
+        assert left.parked_tokens > resting.parked_tokens
+        own = [len(model.tokenize(history)) - prompt for history in histories]
+        assert left.parked_tokens <= sum(own) + 4 * 40  # answers, and what they share by chance
+        for history, answer in zip(histories, answers, strict=True):
+            again = model.generate(history, **ask)
+            assert list(again.tokens) == answer
+            assert again.usage.reused_tokens == again.usage.prompt_tokens - 1

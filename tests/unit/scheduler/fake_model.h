@@ -36,6 +36,7 @@ struct FakeCache {
     int passes = 0;         // of the last step
     int renamed = 0;
     std::vector<std::pair<std::vector<Token>, AppliedAdapter>> saved;
+    bool can_save = true;
     bool can_restore = true;
     int restored = 0;
     std::uint64_t next_place = 0;
@@ -176,17 +177,25 @@ class FakeContext final : public Context {
         return true;
     }
 
-    std::vector<std::uint8_t> save(SequenceId sequence) override {
+    std::vector<std::uint8_t> save(SequenceId sequence, Position from) override {
         check(cache_->sequences.contains(sequence), "a sequence that is there");
-        cache_->saved.emplace_back(cache_->sequences[sequence], cache_->computed_with[sequence]);
+        const auto& tokens = cache_->sequences[sequence];
+        check(from >= 0 && std::cmp_less(from, tokens.size()), "tokens that are there");
+        check(from == 0 || can_fork(), "a part, of what can be shared");
+        if (!cache_->can_save) return {};
+        cache_->saved.emplace_back(std::vector(tokens.begin() + from, tokens.end()),
+                                   cache_->computed_with[sequence]);
         return std::vector<std::uint8_t>(cache_->saved.size());  // its length is the number
     }
 
-    bool restore(SequenceId sequence, std::span<const std::uint8_t> state) override {
-        check(!cache_->sequences.contains(sequence), "an id that is free");
+    bool restore(SequenceId sequence, Position from, std::span<const std::uint8_t> state) override {
+        const auto held = cache_->sequences.find(sequence);
+        const auto count = held == cache_->sequences.end() ? 0 : std::ssize(held->second);
+        check(count == from, "what comes before the state, and no more");
         const auto& [tokens, adapter] = cache_->saved.at(state.size() - 1);
         if (!cache_->can_restore || cache_->used() + std::ssize(tokens) > cache_->cells) return false;
-        cache_->sequences[sequence] = tokens;
+        if (from > 0) check(cache_->computed_with[sequence] == adapter, "one adapter for all of a sequence");
+        cache_->sequences[sequence].append_range(tokens);
         cache_->computed_with[sequence] = adapter;
         for (std::size_t i = 0; i < tokens.size(); ++i) {
             cache_->places[sequence].push_back(cache_->next_place++);

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -245,6 +246,130 @@ TEST_F(ParkingTest, nothing_leaves_for_good_for_being_in_the_way) {
     run();
     EXPECT_EQ(done(lone).text, expected("lone", 100));
     EXPECT_GE(scheduler_->stats().kept_cells, 280);
+    expect_empty();
+}
+
+TEST_F(ParkingTest, what_shares_a_system_prompt_leaves_it_there) {
+    SchedulerOptions options = kOptions;
+    options.cells = 2048;
+    options.max_sequences = 5;
+    make(options);
+    const std::string system = long_prefix(100);
+    std::vector<std::string> texts;
+    for (char name = 'a'; name < 'd'; ++name) {
+        texts.push_back(system + std::string(1, name) + long_prefix(199));
+        ask_again(texts.back());
+        EXPECT_EQ(ask_again(texts.back()), 299);
+    }
+    const std::string mine = system + "mine";
+    const Ref<Request> lone = submit(mine, 150);
+    run();
+    const RequestProgress progress = done(lone);
+    EXPECT_EQ(progress.text, expected(mine, 150));
+    EXPECT_EQ(progress.outcome->reused_tokens, 100);
+    EXPECT_GE(cache_->gathered, 1);
+    EXPECT_LE(scheduler_->stats().kept_cells, 100 + 160) << "the system prompt and the answer";
+    EXPECT_EQ(cache_->used(), scheduler_->stats().kept_cells);
+    EXPECT_LE(scheduler_->stats().parked_tokens, 3U * 210 + 100);
+    const int restored = cache_->restored;
+    for (const std::string& text : texts) EXPECT_EQ(ask_again(text), 299);
+    EXPECT_GE(cache_->restored, restored + 3);
+    EXPECT_LE(scheduler_->stats().kept_cells, 100 + 3 * 210 + 160) << "the system prompt is there once";
+    EXPECT_EQ(cache_->used(), scheduler_->stats().kept_cells);
+    expect_empty();
+}
+
+TEST_F(ParkingTest, parts_come_back_when_their_beginning_had_left_too) {
+    SchedulerOptions options = kOptions;
+    options.context_length = 1024;
+    options.max_sequences = 4;
+    make(options);
+    const std::string system = long_prefix(100);
+    std::vector<std::string> texts;
+    for (const char name : {'a', 'b'}) {
+        texts.push_back(system + std::string(1, name) + long_prefix(199));
+        for (int turn = 0; turn < 2; ++turn) ask_again(texts.back());
+    }
+    const Ref<Request> lone = submit(system + "lone", 100);
+    run();
+    EXPECT_EQ(done(lone).text, expected(system + "lone", 100));
+    const Ref<Request> large = submit(std::string(1000, 'x'), 4);
+    for (int i = 0; i < 4; ++i) scheduler_->step();
+    EXPECT_EQ(scheduler_->stats().kept_cells, 0) << "everything has left";
+    cache_->can_save = false;  // so that what is saved is not lost for the large one
+    run();
+    cache_->can_save = true;
+    EXPECT_TRUE(done(large).outcome.has_value());
+    const int restored = cache_->restored;
+    for (const std::string& text : texts) EXPECT_EQ(ask_again(text), 299);
+    EXPECT_GE(cache_->restored, restored + 2);
+    expect_empty();
+}
+
+TEST_F(ParkingTest, what_cannot_be_saved_stays) {
+    SchedulerOptions options = kOptions;
+    options.max_sequences = 4;
+    make(options);
+    cache_->can_save = false;
+    const std::string history = long_prefix(200) + "!";
+    for (int turn = 0; turn < 2; ++turn) ask_again(history);
+    for (const int others : {1, 2}) {
+        for (int i = 0; i < others; ++i) submit("other" + std::to_string(i), 100);
+        run();
+        EXPECT_EQ(ask_again(history), 200) << "beside " << others;
+    }
+    EXPECT_EQ(scheduler_->stats().parked_tokens, 0U);
+    expect_empty();
+}
+
+// Conversations behind two system prompts that take turns at random, some at once, and rest in between.
+TEST_F(ParkingTest, random_turns_behind_common_beginnings_give_what_each_gives_alone) {
+    SchedulerOptions options = kOptions;
+    options.context_length = 900;
+    options.cells = 1800;
+    options.max_sequences = 10;
+    make(options);
+    std::uint32_t state = 7;
+    const auto draw = [&state](std::uint32_t below) {
+        state = state * 1664525 + 1013904223;
+        return (state >> 8) % below;
+    };
+    std::vector<std::string> talks;
+    const auto begun = [&] {
+        std::string talk = (draw(2) == 0 ? "x" : "y") + long_prefix(99);
+        for (std::uint32_t k = draw(250); k > 0; --k) talk += static_cast<char>('a' + draw(26));
+        return talk;
+    };
+    talks.reserve(8);
+    for (int i = 0; i < 8; ++i) talks.push_back(begun());
+    std::size_t parts = 0;
+    for (int round = 0; round < 400; ++round) {
+        cache_->can_restore = draw(20) != 0;
+        cache_->can_save = draw(20) != 0;
+        std::vector<std::tuple<std::size_t, int, Ref<Request>>> asked;
+        for (std::size_t who = 0; who < talks.size(); ++who) {
+            if (draw(4) != 0) continue;
+            std::string& talk = talks[who];
+            if (talk.size() > 700) talk = begun();
+            for (std::uint32_t k = 1 + draw(40); k > 0; --k) talk += static_cast<char>('a' + draw(26));
+            const int count = static_cast<int>(1 + draw(draw(3) == 0 ? 100 : 20));
+            asked.emplace_back(who, count, submit(talk, count));
+            for (std::uint32_t k = draw(30); k > 0; --k) scheduler_->step();
+        }
+        run();
+        ASSERT_EQ(cache_->used(), scheduler_->stats().cell_use.used);
+        ASSERT_LE(scheduler_->stats().parked_tokens, 1800U);
+        for (const auto& [who, count, request] : asked) {
+            const RequestProgress progress = done(request);
+            ASSERT_EQ(progress.text, expected(talks[who], count));
+            talks[who] += progress.text;
+        }
+    }
+    for (const auto& [tokens, adapter] : cache_->saved) {
+        if (tokens.front() != 'x' && tokens.front() != 'y') ++parts;
+    }
+    EXPECT_GT(parts, 100U);
+    EXPECT_GT(cache_->restored, 100);
     expect_empty();
 }
 
