@@ -46,7 +46,13 @@ def our_stream(model: syncyte.Model, **options: Any) -> Stream:
 def streams(bench: Bench, sides: Bench, path: Path, sequences: int, context: int) -> dict[str, Stream]:
     """How each side streams an answer, with room for so many sequences of `context` tokens each."""
     model = sides.enter(
-        syncyte.Model(path, context_length=context, max_sequences=sequences, threads=bench.threads)
+        syncyte.Model(
+            path,
+            context_length=context,
+            max_sequences=sequences,
+            cache_tokens=context * sequences,
+            threads=bench.threads,
+        )
     )
     found = {OURS: our_stream(model)}
     for name, server in servers(bench, sides, path, sequences, context).items():

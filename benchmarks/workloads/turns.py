@@ -60,7 +60,7 @@ def in_turns(bench: Bench, sides: Bench, path: Path) -> None:
     count, system = (2, 20) if bench.quick else (16, 300)
     setup: dict[str, Any] = {"max_sequences": count, "threads": bench.threads}
     kinds: dict[str, dict[str, Any]] = {
-        OURS: {**setup, "context_length": count * CONTEXT},
+        OURS: {**setup, "context_length": CONTEXT, "cache_tokens": count * CONTEXT},
         SEPARATE: {**setup, "context_length": CONTEXT, "kv_unified": False},
     }
     pool = sides.enter(syncyte.InterpreterPool(count))

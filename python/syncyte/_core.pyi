@@ -167,6 +167,7 @@ class Model(Handle):
         path: str | PathLike[str],
         context_length: int | None,
         max_sequences: int | None,
+        cache_tokens: int | None,
         threads: int | None,
         max_waiting: int | None,
         kv_type: str | None,

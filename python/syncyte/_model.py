@@ -36,8 +36,10 @@ class Model(_core.Model):
 
     ``context_length``: tokens one sequence can hold, prompt and answer; by default what the model was
     trained with, 4096 at most. ``max_sequences``: requests computed together (1 to 256, default 16); more
-    wait in line. ``threads``: threads that compute, at most (default: the cores this process may use);
-    fewer while interpreters or other programs keep cores busy. ``max_waiting``: how many requests beyond
+    wait in line. ``cache_tokens``: tokens the KV cache holds, of all that run and of what has ended and
+    may be begun with again; by default room for all at full length, 4096 at most, or ``context_length``
+    where that is more. ``threads``: threads that compute, at most (default: the cores this process may
+    use); fewer while interpreters or other programs keep cores busy. ``max_waiting``: how many requests beyond
     ``max_sequences`` may be open; one more is refused with OverloadedError at once, so that whoever asks
     can turn elsewhere or ask later (default: no limit).
 
@@ -80,6 +82,7 @@ class Model(_core.Model):
         *,
         context_length: int | None = None,
         max_sequences: int | None = None,
+        cache_tokens: int | None = None,
         threads: int | None = None,
         max_waiting: int | None = None,
         kv_type: str | None = None,
@@ -100,6 +103,7 @@ class Model(_core.Model):
             path,
             context_length,
             max_sequences,
+            cache_tokens,
             threads,
             max_waiting,
             kv_type,

@@ -59,6 +59,7 @@ PyObject* str_of(const std::string& bytes) {
 struct OpenArguments {
     PyObject* context_length = nullptr;
     PyObject* max_sequences = nullptr;
+    PyObject* cache_tokens = nullptr;
     PyObject* threads = nullptr;
     PyObject* max_waiting = nullptr;
     PyObject* kv_type = nullptr;
@@ -103,6 +104,7 @@ bool read_model_options(const OpenArguments& given, ModelOptions& options) {
     std::optional<bool> unified;
     if (!optional_int(given.context_length, "context_length", options.context_length) ||
         !optional_int(given.max_sequences, "max_sequences", options.max_sequences) ||
+        !optional_int(given.cache_tokens, "cache_tokens", options.cache_tokens) ||
         !optional_int(given.threads, "threads", options.threads) ||
         !optional_int(given.max_waiting, "max_waiting", options.max_waiting) ||
         !read_cache_types(given.kv_type, options.cache_types) ||
@@ -122,10 +124,10 @@ bool read_model_options(const OpenArguments& given, ModelOptions& options) {
 PyObject* model_new(PyTypeObject* type, PyObject* args, PyObject* /*keywords*/) {
     PyObject* path_bytes = nullptr;
     OpenArguments given;
-    if (PyArg_ParseTuple(args, "O&OOOOOOOOOOO:Model", PyUnicode_FSConverter, &path_bytes,
-                         &given.context_length, &given.max_sequences, &given.threads, &given.max_waiting,
-                         &given.kv_type, &given.flash_attention, &given.kv_unified, &given.draft_model,
-                         &given.gpu_layers, &given.devices, &given.rpc) == 0) {
+    if (PyArg_ParseTuple(args, "O&OOOOOOOOOOOO:Model", PyUnicode_FSConverter, &path_bytes,
+                         &given.context_length, &given.max_sequences, &given.cache_tokens, &given.threads,
+                         &given.max_waiting, &given.kv_type, &given.flash_attention, &given.kv_unified,
+                         &given.draft_model, &given.gpu_layers, &given.devices, &given.rpc) == 0) {
         return nullptr;
     }
     const std::string path(PyBytes_AS_STRING(path_bytes),

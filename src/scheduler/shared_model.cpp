@@ -29,7 +29,7 @@ constexpr std::int32_t kMostSequences = 256;  // libllama's limit
 constexpr std::int32_t kMostThreads = 512;    // ggml's limit
 constexpr std::int32_t kMostContext = 1 << 24;
 constexpr std::int32_t kMostLayers = 100'000;
-constexpr std::int32_t kDefaultCells = 4096;  // more only for a longer context_length
+constexpr std::int32_t kDefaultCells = 4096;  // more only for a longer context_length, or as asked for
 constexpr std::int32_t kLeastPart = 256;      // of a sequence that has its own part of the cache
 constexpr std::int32_t kRowsPerStep = 128;
 // Where each sequence has its own part, a step is computed in as many passes as its sequences differ in rows:
@@ -53,6 +53,16 @@ Result<void> check_ranges(const ModelOptions& options) {
         return fits;
     if (auto fits = check_range("max_sequences", options.max_sequences, 1, kMostSequences); !fits)
         return fits;
+    if (options.cache_tokens && options.layout == CacheLayout::kSeparate) {
+        return failure(ErrorCode::kInvalidArgument,
+                       "kv_unified=False takes context_length × max_sequences tokens of KV cache: leave "
+                       "cache_tokens out");
+    }
+    const std::int32_t least_cells = options.context_length.value_or(2);
+    if (auto fits = check_range("cache_tokens", options.cache_tokens, least_cells, kMostContext); !fits) {
+        if (options.context_length) fits.error().message += ": one text takes context_length of them";
+        return fits;
+    }
     if (auto fits = check_range("threads", options.threads, 1, kMostThreads); !fits) return fits;
     if (auto fits = check_range("gpu_layers", options.gpu_layers, -1, kMostLayers); !fits) return fits;
     if (options.cache_types && need_flash_attention(*options.cache_types) &&
@@ -314,6 +324,7 @@ class ModelRegistry {
         const SchedulerOptions& limits = core->limits;
         Result<void> same = check_same("context_length", options.context_length, limits.context_length);
         if (same) same = check_same("max_sequences", options.max_sequences, limits.max_sequences);
+        if (same) same = check_same("cache_tokens", options.cache_tokens, limits.cells);
         if (same) same = check_same("threads", options.threads, core->threads);
         if (same) same = check_same("max_waiting", options.max_waiting, limits.max_waiting);
         if (!same) return std::unexpected(std::move(same.error()));
@@ -345,8 +356,9 @@ class ModelRegistry {
         const bool separate = limits.layout == CacheLayout::kSeparate;
         const std::int32_t most =
             separate ? std::max(kDefaultCells / limits.max_sequences, kLeastPart) : kDefaultContext;
+        const std::int32_t usual = std::clamp((*model)->info().trained_context, 2, most);
         limits.context_length =
-            options.context_length.value_or(std::clamp((*model)->info().trained_context, 2, most));
+            options.context_length.value_or(std::min(usual, options.cache_tokens.value_or(usual)));
         // Places beyond those it was trained with do not exist in it.
         if (!(*model)->info().generates && (*model)->info().trained_context > 0) {
             limits.context_length = std::min(limits.context_length, (*model)->info().trained_context);
@@ -358,9 +370,9 @@ class ModelRegistry {
                            "kv_unified=False takes context_length × max_sequences = " + std::to_string(all) +
                                " tokens of KV cache, and " + std::to_string(kMostContext) + " is the limit");
         }
-        limits.cells =
+        limits.cells = options.cache_tokens.value_or(
             std::max(limits.context_length,
-                     static_cast<std::int32_t>(std::min<std::int64_t>(all, separate ? all : kDefaultCells)));
+                     static_cast<std::int32_t>(std::min<std::int64_t>(all, separate ? all : kDefaultCells))));
         if (options.max_waiting) limits.max_waiting = *options.max_waiting;
         limits.rows_per_step = std::max(separate ? kRowsOfParts : kRowsPerStep, limits.max_sequences);
 

@@ -23,8 +23,11 @@ namespace syncyte {
 struct ModelOptions {
     std::optional<std::int32_t> context_length;  // tokens; default: what it was trained on, 4096 at most
     std::optional<std::int32_t> max_sequences;   // 1 to 256; default 16
-    std::optional<std::int32_t> threads;         // 1 to 512; default: the cores this process may use
-    std::optional<std::int32_t> max_waiting;     // requests beyond max_sequences; default: no limit
+    // Tokens in the KV cache, of all sequences together; context_length or more; with a unified layout only.
+    // Default: room for all of them at full length, or 4096, or context_length where that is more.
+    std::optional<std::int32_t> cache_tokens;
+    std::optional<std::int32_t> threads;      // 1 to 512; default: the cores this process may use
+    std::optional<std::int32_t> max_waiting;  // requests beyond max_sequences; default: no limit
     // Who asks for others of these than there are gets an engine of its own, on the same weights.
     std::optional<CacheTypes> cache_types;          // default: f16
     std::optional<FlashAttention> flash_attention;  // default: as libllama decides

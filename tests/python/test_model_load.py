@@ -130,6 +130,41 @@ def test_separate_caches_keep_conversations(path: Path) -> None:
             assert copied > 0.8 * shared > 300
 
 
+def test_cache_tokens(path: Path) -> None:
+    """Room for texts that would make each other leave the usual cache."""
+    texts = [f"{word} " + "the other word " * 60 for word in ("one", "two", "all", "they")]
+    for room, evicts in ((1000, True), (12_000, False)):
+        with syncyte.Model(path, threads=1, context_length=500, cache_tokens=room) as model:
+            assert model.info.cache_tokens == model.stats().cells == room
+            streams = [model.stream(text, max_tokens=200, ignore_eos=True) for text in texts]
+            assert all(len("".join(stream)) > 0 for stream in streams)
+            stats = model.stats()
+            assert (stats.evictions + stats.pauses > 0) is evicts
+            with pytest.raises(ValueError, match=f"cache_tokens={room}, not 11000"):
+                syncyte.Model(path, cache_tokens=11_000)
+            with syncyte.Model(path, cache_tokens=room) as joined:
+                assert joined.info == model.info
+    with syncyte.Model(path, threads=1, cache_tokens=100) as small:
+        assert small.info.context_length == small.info.cache_tokens == 100
+        assert len(greedy(small)) == 24
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"cache_tokens": 1}, "cache_tokens must be 2 to 16777216, not 1$"),
+        (
+            {"cache_tokens": 63, "context_length": 64},
+            "64 to .*, not 63: one text takes context_length",
+        ),
+        ({"cache_tokens": 4096, "kv_unified": False}, "leave cache_tokens out"),
+    ],
+)
+def test_cache_tokens_that_cannot_be(path: Path, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        syncyte.Model(path, **options)
+
+
 def test_separate_caches_of_more_than_there_can_be(path: Path) -> None:
     with pytest.raises(ValueError, match=r"context_length × max_sequences = 268435456"):
         syncyte.Model(path, kv_unified=False, context_length=1 << 20, max_sequences=256)

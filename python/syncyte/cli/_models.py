@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 _SETTINGS = (
     "context_length",
     "max_sequences",
+    "cache_tokens",
     "threads",
     "kv_type",
     "flash_attention",
@@ -33,6 +34,9 @@ def add_to(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--max-sequences", metavar="N", type=number, help="how many answers one step may advance"
+    )
+    group.add_argument(
+        "--cache-tokens", metavar="N", type=number, help="tokens the KV cache holds, of all texts together"
     )
     group.add_argument("--threads", metavar="N", type=number, help="threads that compute for the model")
     group.add_argument(
