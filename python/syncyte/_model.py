@@ -39,9 +39,9 @@ class Model(_core.Model):
     wait in line. ``cache_tokens``: tokens the KV cache holds, of all that run and of what has ended and
     may be begun with again; by default room for all at full length, 4096 at most, or ``context_length``
     where that is more. ``threads``: threads that compute, at most (default: the cores this process may
-    use); fewer while interpreters or other programs keep cores busy. ``max_waiting``: how many requests beyond
-    ``max_sequences`` may be open; one more is refused with OverloadedError at once, so that whoever asks
-    can turn elsewhere or ask later (default: no limit).
+    use); fewer while interpreters or other programs keep cores busy. ``max_waiting``: how many requests
+    beyond ``max_sequences`` may be open; one more is refused with OverloadedError at once, so that whoever
+    asks can turn elsewhere or ask later (default: no limit).
 
     ``kv_type``: what the KV cache holds, "f16" (the default), "f32", "q8_0" or "q4_0", or two for the keys
     and values, as in "q8_0,f16"; quantised values need flash attention. ``flash_attention``: True or False;
