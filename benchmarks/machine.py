@@ -66,6 +66,7 @@ def describe() -> dict[str, Any]:
         "syncyte": syncyte.__version__,
         "libllama": _package_version("libllama0"),
         "libggml": _package_version("libggml0"),
+        "attention": syncyte.versions()["attention"],
     }
 
 

@@ -500,7 +500,10 @@ class Stream:
 
 
 def versions() -> dict[str, str]:
-    """Versions of syncyte, CPython, libllama and ggml, and the instruction sets that ggml uses."""
+    """Versions of syncyte, CPython, libllama and ggml, the instruction sets that ggml uses, and whose
+    attention computes: "ggml", or the vector instructions that syncyte's own needs
+    (``SYNCYTE_ATTENTION=ggml`` in the environment turns that off).
+    """
     import sys
 
     found = _core._engine_versions()
@@ -511,6 +514,7 @@ def versions() -> dict[str, str]:
         "libllama": found["libllama"] + (f" (build {build})" if build else ""),
         "ggml": found["ggml"],
         "system": found["system"],
+        "attention": found["attention"],
     }
 
 

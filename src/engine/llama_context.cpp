@@ -100,6 +100,10 @@ Result<std::unique_ptr<Context>> LlamaContext::make(llama_model* model, const st
     llama_context_params params = params_of(options);
     params.abort_callback = [](void* self) { return static_cast<LlamaContext*>(self)->watch(); };
     params.abort_callback_data = made.get();
+    if (LlamaAttention::available()) {
+        params.cb_eval = &LlamaAttention::evaluate;
+        params.cb_eval_user_data = &made->attention_;
+    }
     made->rpc_ = rpc;
     made->most_threads_ = options.threads;
     made->leaving_ = options.max_sequences;
@@ -137,6 +141,7 @@ Result<std::unique_ptr<Context>> LlamaContext::make(llama_model* model, const st
     if (Result<void> works = made->probe(options.threads); !works) {
         return std::unexpected(std::move(works.error()));
     }
+    if (made->attention_.computes_all()) made->attention_tiles_ = {};  // it has none
     return made;
 }
 

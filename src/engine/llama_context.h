@@ -12,6 +12,7 @@
 
 #include "base/core_budget.h"
 #include "engine/llama_adapter.h"
+#include "engine/llama_attention.h"
 #include "engine/model.h"
 
 namespace syncyte {
@@ -53,6 +54,7 @@ class LlamaContext final : public Context {
     Result<void> probe(std::int32_t threads);
 
     LlamaAdapters& adapters_;
+    LlamaAttention attention_;
     llama_context* context_ = nullptr;
     std::vector<std::string> rpc_;
     AppliedAdapter applied_;

@@ -3,6 +3,7 @@
 #include <ggml.h>
 #include <llama.h>
 
+#include "engine/llama_attention.h"
 #include "engine/llama_guard.h"
 
 namespace syncyte {
@@ -12,7 +13,8 @@ EngineVersions engine_versions() {
     return {.libllama = llama_version(),
             .libllama_build = SYNCYTE_LLAMA_BUILD,
             .ggml = ggml_version(),
-            .system = llama_print_system_info()};
+            .system = llama_print_system_info(),
+            .attention = LlamaAttention::available() ? attention_kernels().front().name : "ggml"};
 }
 
 }  // namespace syncyte

@@ -504,9 +504,9 @@ PyObject* model_closed(PyObject* object, void*) {
 
 PyObject* versions(PyObject*, PyObject*) {
     const EngineVersions found = engine_versions();
-    return Py_BuildValue("{s:s,s:s,s:s,s:s}", "libllama", found.libllama.c_str(), "libllama_build",
+    return Py_BuildValue("{s:s,s:s,s:s,s:s,s:s}", "libllama", found.libllama.c_str(), "libllama_build",
                          found.libllama_build.c_str(), "ggml", found.ggml.c_str(), "system",
-                         found.system.c_str());
+                         found.system.c_str(), "attention", found.attention.c_str());
 }
 
 PyObject* count_open_models(PyObject*, PyObject*) { return PyLong_FromSize_t(open_models()); }

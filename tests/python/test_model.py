@@ -313,4 +313,4 @@ def test_completions_pickle() -> None:
 def test_versions() -> None:
     versions = syncyte.versions()
     assert versions["cpython"].startswith("3.14")
-    assert all(versions[name] for name in ("syncyte", "libllama", "ggml", "system"))
+    assert all(versions[name] for name in ("syncyte", "libllama", "ggml", "system", "attention"))

@@ -39,7 +39,7 @@ class Asker:
     def ask(self, index: int, prompt: str, count: int) -> None:
         options: dict[str, object] = {"priority": self.draw.randint(-1, 2)}
         if self.draw.random() < 0.2:
-            options["deadline"] = self.draw.uniform(0.01, 5)
+            options["deadline"] = self.draw.uniform(0.001, 0.5)
         if self.draw.random() < 0.2:
             options["cache_salt"] = self.draw.choice("ab")
         stream = self.model.stream(prompt, max_tokens=count, temperature=0, ignore_eos=True, **options)
