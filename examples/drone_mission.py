@@ -24,7 +24,8 @@ def pilot(orders: syncyte.Queue, actions: syncyte.Queue) -> None:
     """Answers each order with the model's action; ends when the orders do."""
     model = syncyte.Model()
     for order in orders:
-        actions.put((order, model.chat([{"role": "user", "content": order}], temperature=0).text))
+        said = [{"role": "user", "content": order}]
+        actions.put((order, model.chat(said, temperature=0, json_object=True).text))
     actions.shutdown()
 
 
