@@ -20,30 +20,25 @@ constexpr std::size_t kCacheLine = 64;
 
 std::int64_t parts(std::int64_t whole, std::int64_t part) { return (whole + part - 1) / part; }
 
-std::int64_t greatest_divisor(std::int64_t of, std::int64_t most) {
-    std::int64_t divisor = std::min(of, most);
-    while (of % divisor != 0) --divisor;
-    return divisor;
-}
-
 }  // namespace
 
 AttentionPlan::AttentionPlan(const Attention& attention, int threads) : attention_(attention) {
     const std::int64_t group = attention.heads / attention.key_heads;
     const std::int64_t lines = attention.streams * attention.key_heads;
-    heads_ = greatest_divisor(group, kAttentionQueries);
+    heads_ = parts(group, parts(group, kAttentionQueries));
     const std::int64_t wanted = threads > 1 ? threads * kUnitsPerThread : 1;
     const std::int64_t most = std::max<std::int64_t>(kAttentionQueries / heads_, 1);
     const std::int64_t least = std::max<std::int64_t>(kLeastQueries / heads_, 1);
-    const std::int64_t tiles = parts(wanted, lines * (group / heads_));
+    const std::int64_t tiles = parts(wanted, lines * parts(group, heads_));
     rows_ = std::clamp(parts(attention.rows, tiles), least, most);
     tiles_ = parts(attention.rows, rows_);
     rows_ = parts(attention.rows, tiles_);  // tiles alike
     // Few rows, and fewer key heads than threads.
-    while (heads_ > 1 && lines * (group / heads_) * tiles_ < threads) {
-        heads_ = greatest_divisor(group, heads_ - 1);
+    head_parts_ = parts(group, heads_);
+    while (heads_ > 1 && lines * head_parts_ * tiles_ < threads) {
+        heads_ = std::min(heads_ - 1, parts(group, head_parts_ + 1));
+        head_parts_ = parts(group, heads_);
     }
-    head_parts_ = group / heads_;
     units_ = lines * head_parts_ * tiles_;
 }
 
@@ -53,11 +48,12 @@ AttentionUnit AttentionPlan::unit(std::int64_t index) const {
     const std::int64_t part = index % head_parts_;
     index /= head_parts_;
     const std::int64_t key_head = index % attention_.key_heads;
+    const std::int64_t group = attention_.heads / attention_.key_heads;
     const std::int64_t first_row = tile * rows_;
     return {.stream = index / attention_.key_heads,
             .key_head = key_head,
-            .first_head = (key_head * head_parts_ + part) * heads_,
-            .heads = heads_,
+            .first_head = key_head * group + part * heads_,
+            .heads = std::min(heads_, group - part * heads_),
             .first_row = first_row,
             .rows = std::min(rows_, attention_.rows - first_row)};
 }
@@ -78,10 +74,9 @@ std::span<const AttentionKernel> attention_kernels() {
 #if defined(__x86_64__)
     static constexpr std::array<AttentionKernel, 2> kAll{
         {{.name = "AVX-512", .compute = attend_avx512}, {.name = "AVX2", .compute = attend_avx2}}};
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")) return kAll;
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
-        return std::span(kAll).subspan(1);
-    }
+    const bool fused = __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    if (fused && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")) return kAll;
+    if (fused && __builtin_cpu_supports("avx2")) return std::span(kAll).subspan(1);
 #endif
     return {};
 }

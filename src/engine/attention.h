@@ -2,7 +2,7 @@
 //
 // What ggml computes for each row and head by itself, this computes for all queries that read the same keys:
 // cells are taken in blocks, converted to single precision once, and multiplied with up to 64 queries, those
-// of all heads that share a key head and of all rows of a tile. A block that no row of the tile sees is
+// of heads that share a key head and of all rows of a tile. A block that no row of the tile sees is
 // passed over, and a row takes part in a block only if it sees a cell of it, so texts that have nothing in
 // common cost each other next to nothing. The softmax is computed block by block (Milakov and Gimelshein,
 // Online normalizer calculation for softmax, 2018; Dao et al., FlashAttention, 2022). All sums are in single
@@ -67,7 +67,7 @@ class AttentionPlan {
 
   private:
     const Attention& attention_;
-    std::int64_t heads_ = 1;  // of a unit
+    std::int64_t heads_ = 1;  // of a unit, at most
     std::int64_t rows_ = 1;   // of a unit, at most
     std::int64_t head_parts_ = 1;
     std::int64_t tiles_ = 1;

@@ -280,9 +280,9 @@ class Block {
         for (std::int64_t v = 1; v < kVectors; ++v) most = most > products[v] ? most : products[v];
         float highest = highest_[query];
         for (std::int64_t i = 0; i < kWidth; ++i) highest = most[i] > highest ? most[i] : highest;
-        if (highest == kLowest) highest = 0;  // products of minus infinity: their weights are 0
         const float before = highest_[query] == highest ? 1.0F : exp(all(highest_[query] - highest))[0];
         highest_[query] = highest;
+        if (highest == kLowest) highest = 0;  // products of minus infinity: their weights are 0
         before_[place] = before;
         F sum = load(sums_ + query * kWidth) * before;
         for (std::int64_t v = 0; v < kVectors; ++v) {

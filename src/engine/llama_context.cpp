@@ -100,7 +100,8 @@ Result<std::unique_ptr<Context>> LlamaContext::make(llama_model* model, const st
     llama_context_params params = params_of(options);
     params.abort_callback = [](void* self) { return static_cast<LlamaContext*>(self)->watch(); };
     params.abort_callback_data = made.get();
-    if (LlamaAttention::available()) {
+    // With a callback ggml sends a server the whole graph again each step.
+    if (rpc.empty() && LlamaAttention::available()) {
         params.cb_eval = &LlamaAttention::evaluate;
         params.cb_eval_user_data = &made->attention_;
     }
