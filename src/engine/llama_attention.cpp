@@ -1,12 +1,10 @@
 #include "engine/llama_attention.h"
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
-#include <cstring>
 #include <memory>
 #include <random>
 #include <string_view>
@@ -139,6 +137,7 @@ class Trial {
 
     // Empty: it could not be computed.
     [[nodiscard]] std::vector<float> compute(ggml_backend_t backend) const {
+        ggml_set_zero(node_);  // nothing is left of who computed it before
         if (ggml_backend_graph_compute(backend, graph_) != GGML_STATUS_SUCCESS) return {};
         const auto* numbers = static_cast<const float*>(node_->data);
         return {numbers, numbers + ggml_nelements(node_)};
